@@ -1,0 +1,172 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/signetd/signet/plugins"
+)
+
+// issueChecks are the rules of the Issue lane, in order. The caller comes
+// before anything that tells what the profile allows.
+func issueChecks() []check {
+	return []check{
+		{RuleProfile, (*judgement).judgeProfile, (*judgement).tellProfile},
+		{RuleCaller, (*judgement).judgeCaller, (*judgement).tellCaller},
+		{RuleSubject, (*judgement).judgeSubject, (*judgement).tellSubject},
+		{RuleAudience, (*judgement).judgeAudience, (*judgement).tellAudience},
+		{RuleScope, (*judgement).judgeScope, (*judgement).tellScope},
+		{RuleLifetime, (*judgement).judgeLifetime, (*judgement).tellLifetime},
+		{RuleClaims, (*judgement).judgeClaims, (*judgement).tellClaims},
+		{RuleHolder, (*judgement).judgeHolder, (*judgement).tellHolder},
+		{RuleConditions, (*judgement).judgeConditions, (*judgement).tellConditions},
+	}
+}
+
+func (j *judgement) judgeProfile() *Denial {
+	if j.found {
+		return nil
+	}
+	return deny("check the name; an operator finds it under profiles: in the configuration",
+		"there is no profile %s", quote(j.Request.Profile))
+}
+
+func (j *judgement) tellProfile() string {
+	return fmt.Sprintf("%s: key %s, format %s", quote(j.profile.Name), quote(j.profile.Key), quote(j.profile.Format))
+}
+
+// judgeCaller takes the first rule that selects the caller. Which rules there
+// are is told to operators only.
+func (j *judgement) judgeCaller() *Denial {
+	if j.Caller.Hypothetical() && !j.explaining {
+		return deny("connect as the caller itself", "a hypothetical caller gets nothing")
+	}
+	for i := range j.profile.Callers {
+		if j.profile.Callers[i].mismatch(j.Caller) == "" {
+			j.selected = i
+			return nil
+		}
+	}
+	who := "nobody"
+	if j.Caller.Known() {
+		who = fmt.Sprintf("uid %d", j.Caller.UID())
+	}
+	d := deny("an operator adds the caller to the profile, or `signet explain` shows which part of a rule differs",
+		"%s is not a caller of profile %s", who, quote(j.profile.Name))
+	d.detail = j.callerMismatches()
+	return d
+}
+
+func (j *judgement) callerMismatches() string {
+	if !j.explaining {
+		return "" // not on the hot path of a flood of denials
+	}
+	var all []string
+	for i, r := range j.profile.Callers {
+		all = append(all, fmt.Sprintf("callers[%d] %s: %s", i, r, r.mismatch(j.Caller)))
+	}
+	return strings.Join(all, "; ")
+}
+
+func (j *judgement) tellCaller() string {
+	return fmt.Sprintf("%s is selected by callers[%d]: %s", j.Caller, j.selected, j.profile.Callers[j.selected])
+}
+
+// judgeSubject keeps the subject out of its messages: it may name a person.
+func (j *judgement) judgeSubject() *Denial {
+	if j.Subject == "" {
+		return deny("say who the token is about", "the subject is missing")
+	}
+	if !sound(j.Subject, maxSubject) {
+		return deny("", "the subject is over %d bytes, or has control characters or invalid UTF-8", maxSubject)
+	}
+	if _, ok := j.profile.subject(j.Subject); !ok {
+		return deny("allowed: "+list(j.profile.Subjects), "the subject is not one that profile %s allows", quote(j.profile.Name))
+	}
+	return nil
+}
+
+func (j *judgement) tellSubject() string {
+	by, _ := j.profile.subject(j.Subject)
+	return "the subject is allowed by " + quote(by)
+}
+
+func (j *judgement) judgeAudience() *Denial {
+	if len(j.Audience) == 0 {
+		return deny("name at least one of: "+list(j.profile.Audiences), "the audience is missing; a token is never for everybody")
+	}
+	return j.each("audience", j.Audience, j.profile.audiences, j.profile.Audiences)
+}
+
+func (j *judgement) tellAudience() string { return "allowed: " + list(j.Audience) }
+
+func (j *judgement) judgeScope() *Denial {
+	return j.each("scope", j.Scope, j.profile.scopes, j.profile.Scopes)
+}
+
+func (j *judgement) tellScope() string {
+	if len(j.Scope) == 0 {
+		return "none asked for"
+	}
+	return "allowed: " + list(j.Scope)
+}
+
+// each requires every value to be allowed, and once only: so the profile's
+// list is also the limit on how many there can be.
+func (j *judgement) each(what string, asked []string, allowed set, names []string) *Denial {
+	for i, v := range asked {
+		if !allowed.has(v) {
+			return deny("allowed: "+list(names), "%s %s is not allowed by profile %s", what, quote(v), quote(j.profile.Name))
+		}
+		if slices.Contains(asked[:i], v) {
+			return deny("name it once", "%s %s is named twice", what, quote(v))
+		}
+	}
+	return nil
+}
+
+// judgeLifetime refuses what is too long: nothing is trimmed, so that a caller
+// never holds a token of another life than it believes.
+func (j *judgement) judgeLifetime() *Denial {
+	most := j.profile.MaxTTL
+	switch {
+	case j.TTL <= 0:
+		return deny(fmt.Sprintf("ask for at most %v", most), "the lifetime must be over zero; it is %v", j.TTL)
+	case j.TTL%time.Second != 0:
+		return deny("round it", "the lifetime is not in whole seconds: %v", j.TTL)
+	case j.TTL > most:
+		return deny(fmt.Sprintf("ask for at most %v", most), "lifetime %v is over the ceiling %v of profile %s", j.TTL, most, quote(j.profile.Name))
+	}
+	return nil
+}
+
+func (j *judgement) tellLifetime() string {
+	return fmt.Sprintf("%v, the ceiling is %v", j.TTL, j.profile.MaxTTL)
+}
+
+// judgeHolder checks that a confirmation is one that a verifier can use.
+func (j *judgement) judgeHolder() *Denial {
+	if j.Holder == (plugins.Holder{}) {
+		if j.profile.RequireHolder {
+			return deny("send the thumbprint of the holder's key: kind \"jkt\" or \"x5t#S256\"",
+				"profile %s gives tokens only to the holder of a key", quote(j.profile.Name))
+		}
+		return nil
+	}
+	if j.Holder.Kind != "jkt" && j.Holder.Kind != "x5t#S256" {
+		return deny("use \"jkt\" (RFC 9449) or \"x5t#S256\" (RFC 8705)", "holder kind %s is not known", quote(j.Holder.Kind))
+	}
+	if !isThumbprint(j.Holder.Value) {
+		return deny("a SHA-256 thumbprint in base64url has 43 characters and no padding", "the holder's value is not a thumbprint")
+	}
+	return nil
+}
+
+func (j *judgement) tellHolder() string {
+	if j.Holder.Kind == "" {
+		return "bound to nobody, as the profile allows"
+	}
+	return "bound by " + quote(j.Holder.Kind)
+}

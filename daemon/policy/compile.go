@@ -1,0 +1,185 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A FieldError says which field of a profile is wrong, and what would mend it.
+type FieldError struct {
+	Path    string // "profiles.pay.audiences[0]"
+	Problem string
+	Hint    string
+}
+
+// Error returns the field and its problem in one line, the hint in another.
+func (e *FieldError) Error() string {
+	text := e.Path + ": " + e.Problem
+	if e.Hint != "" {
+		text += "\nhint: " + e.Hint
+	}
+	return text
+}
+
+type set map[string]struct{}
+
+func setOf(names []string) set {
+	s := make(set, len(names))
+	for _, n := range names {
+		s[n] = struct{}{}
+	}
+	return s
+}
+
+func (s set) has(name string) bool { _, ok := s[name]; return ok }
+
+// A profile is a Profile made ready for judging. The zero profile allows nothing.
+type profile struct {
+	Profile
+	audiences, scopes, subjects, claims set
+
+	prefixes   []string // of subjects that end in "*"
+	fixed      []member // in order of name
+	conditions *conditions
+}
+
+// subject returns the pattern that allows s. "*" is only ever the last
+// character of a pattern: a regular expression invites holes.
+func (p *profile) subject(s string) (string, bool) {
+	if p.subjects.has(s) {
+		return s, true
+	}
+	for _, prefix := range p.prefixes {
+		if strings.HasPrefix(s, prefix) {
+			return prefix + "*", true
+		}
+	}
+	return "", false
+}
+
+// pathOf names a profile in an error, by number when it has no name.
+func pathOf(p Profile, i int) string {
+	if p.Name == "" {
+		return fmt.Sprintf("profiles[%d]", i)
+	}
+	return "profiles." + p.Name
+}
+
+// A compiler collects everything that is wrong with one profile.
+type compiler struct {
+	at   string
+	errs []error
+}
+
+func (c *compiler) bad(field, hint, format string, args ...any) {
+	c.errs = append(c.errs, &FieldError{c.at + "." + field, fmt.Sprintf(format, args...), hint})
+}
+
+// compile checks p and takes copies of what it refers to.
+func compile(p Profile, i int) (*profile, error) {
+	c := &compiler{at: pathOf(p, i)}
+	p.Callers, p.Audiences, p.Scopes = slices.Clone(p.Callers), slices.Clone(p.Audiences), slices.Clone(p.Scopes)
+	p.Subjects, p.AllowedClaims = slices.Clone(p.Subjects), slices.Clone(p.AllowedClaims)
+	p.FixedClaims, p.Conditions = maps.Clone(p.FixedClaims), slices.Clone(p.Conditions)
+	c.names(p)
+	c.callers(p.Callers)
+	c.lifetime(p.MaxTTL)
+	c.unique("audiences", p.Audiences, true, func(s string) bool { return sound(s, maxSubject) })
+	c.unique("scopes", p.Scopes, false, isScopeToken)
+	done := &profile{
+		Profile: p, audiences: setOf(p.Audiences), scopes: setOf(p.Scopes), claims: setOf(p.AllowedClaims),
+		fixed: c.claims(p), conditions: c.conditions(p.Conditions),
+	}
+	done.subjects, done.prefixes = c.subjects(p.Subjects)
+	return done, errors.Join(c.errs...)
+}
+
+func (c *compiler) names(p Profile) {
+	if !isName(p.Name) {
+		c.bad("name", "use 1 to 63 of a-z, 0-9, \"-\", \"_\" and \".\", a letter or digit first", "%s is not a name", quote(p.Name))
+	}
+	for _, f := range []struct{ field, value, hint string }{
+		{"key", p.Key, "name the key that signs"},
+		{"format", p.Format, "such as jwt"},
+		{"type", p.Type, "such as at+jwt; it keeps tokens of different purpose apart"},
+		{"issuer", p.Issuer, "the name by which verifiers know you, often a URL"},
+	} {
+		if !sound(f.value, maxSubject) {
+			c.bad(f.field, f.hint, "missing or malformed")
+		}
+	}
+}
+
+func (c *compiler) callers(rules []CallerRule) {
+	if len(rules) == 0 {
+		c.bad("callers", "name who may use the profile by uid, gid, unit or cgroup", "nobody is allowed: the list is empty")
+	}
+	for i, r := range rules {
+		if err := r.Check(); err != nil {
+			problem, hint, _ := strings.Cut(err.Error(), "\nhint: ")
+			c.bad(fmt.Sprintf("callers[%d]", i), hint, "%s", problem)
+		}
+	}
+}
+
+func (c *compiler) lifetime(most time.Duration) {
+	switch {
+	case most <= 0:
+		c.bad("max_ttl", "such as 15m", "must be over zero; it is %v", most)
+	case most > Ceiling:
+		c.bad("max_ttl", "short-lived tokens are the point; renew them instead", "%v is over %v, which no profile may exceed", most, Ceiling)
+	case most%time.Second != 0:
+		c.bad("max_ttl", "round it", "%v is not in whole seconds", most)
+	}
+}
+
+// unique requires each of a list to be well formed and named once.
+func (c *compiler) unique(field string, names []string, required bool, fits func(string) bool) {
+	if required && len(names) == 0 {
+		c.bad(field, "name at least one", "the list is empty, so no request could be allowed")
+	}
+	for i, n := range names {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		if !fits(n) {
+			c.bad(at, "", "%s is empty, too long or has characters that do not belong", quote(n))
+		}
+		if slices.Contains(names[:i], n) {
+			c.bad(at, "name it once", "%s is named twice", quote(n))
+		}
+	}
+}
+
+func (c *compiler) subjects(patterns []string) (set, []string) {
+	c.unique("subjects", patterns, true, func(s string) bool { return sound(s, maxSubject) })
+	exact, prefixes := set{}, []string(nil)
+	for i, s := range patterns {
+		prefix, open := strings.CutSuffix(s, "*")
+		if strings.Contains(prefix, "*") {
+			c.bad(fmt.Sprintf("subjects[%d]", i), "list the subjects, or end a common prefix in one \"*\"",
+				"%s has a \"*\" that is not its last character", quote(s))
+		}
+		if open {
+			prefixes = append(prefixes, prefix)
+			continue
+		}
+		exact[s] = struct{}{}
+	}
+	return exact, prefixes
+}
+
+func isName(s string) bool {
+	odd := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
+	}
+	return s != "" && len(s) <= 63 && !strings.ContainsFunc(s, odd) && !strings.ContainsAny(s[:1], "-_.")
+}
+
+// isScopeToken follows RFC 6749 section 3.3: scopes are joined by spaces.
+func isScopeToken(s string) bool {
+	odd := func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }
+	return s != "" && len(s) <= maxSubject && !strings.ContainsFunc(s, odd)
+}

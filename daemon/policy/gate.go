@@ -1,0 +1,189 @@
+package policy
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/signetd/signet/daemon/peer"
+	"github.com/signetd/signet/plugins"
+)
+
+// ErrSpent says that an Approval was used already.
+var ErrSpent = errors.New("approval is spent")
+
+// ErrNotApproved says that an Approval was not made by a Gate.
+var ErrNotApproved = errors.New("nothing was approved")
+
+// A Gate judges requests by its profiles. It never changes after [New] and may
+// be used by many goroutines at once.
+type Gate struct {
+	profiles map[string]*profile
+	now      func() time.Time
+	rand     io.Reader
+	skew     time.Duration
+	issue    []check
+	sign     []check
+}
+
+// New checks every profile and returns a Gate, or all that is wrong: a joined
+// error of [*FieldError].
+func New(profiles []Profile, o Options) (*Gate, error) {
+	g := &Gate{
+		profiles: make(map[string]*profile, len(profiles)),
+		now:      o.Now, rand: o.Rand, skew: o.Skew,
+		issue: issueChecks(), sign: signChecks(),
+	}
+	errs := []error{o.check()}
+	for i, p := range profiles {
+		c, err := compile(p, i)
+		if _, twice := g.profiles[p.Name]; twice {
+			err = errors.Join(err, &FieldError{pathOf(p, i) + ".name", "used by two profiles", "give each its own name"})
+		}
+		g.profiles[p.Name] = c
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (o Options) check() error {
+	switch {
+	case o.Now == nil:
+		return errors.New("policy: no clock was given")
+	case o.Rand == nil:
+		return errors.New("policy: no source of randomness was given")
+	case o.Skew < 0 || o.Skew > MaxSkew:
+		return &FieldError{"skew", fmt.Sprintf("%v is not between 0s and %v", o.Skew, MaxSkew), "5s is plenty where clocks are kept by NTP"}
+	}
+	return nil
+}
+
+// Profile returns the profile called name. What it points to is shared and
+// must not be changed, though the Gate's verdicts would not change with it.
+func (g *Gate) Profile(name string) (Profile, bool) {
+	p, ok := g.profiles[name]
+	if !ok {
+		return Profile{}, false
+	}
+	return p.Profile, true
+}
+
+// Approve judges a request in the Issue lane. It returns an Approval of a
+// complete grant, or a [*Denial]; any other error is a fault of ours.
+func (g *Gate) Approve(_ context.Context, r Request) (*Approval, error) {
+	j := g.judge(r)
+	if d := j.first(g.issue); d != nil {
+		return nil, d
+	}
+	grant, err := g.grant(j)
+	if err != nil {
+		return nil, err
+	}
+	return j.approval(grant), nil
+}
+
+// ApproveWritten judges a token body that its caller wrote, by what an
+// inspector read in it. It refuses or approves, and changes nothing.
+func (g *Gate) ApproveWritten(_ context.Context, caller peer.Caller, profile string, written plugins.Grant) (*Approval, error) {
+	written = cloned(written)
+	j := g.judge(Request{
+		Caller: caller, Profile: profile, Subject: written.Subject, Audience: written.Audience, Scope: written.Scope,
+		TTL: written.Expires.Sub(written.IssuedAt), Claims: written.Claims, Holder: written.Holder,
+	})
+	j.written = &written
+	if d := j.first(g.sign); d != nil {
+		return nil, d
+	}
+	written.Profile = j.profile.Name
+	return j.approval(written), nil
+}
+
+// Explain runs the checks of [Gate.Approve], all of them, and says how each
+// went. The caller may be hypothetical; nothing is approved.
+func (g *Gate) Explain(_ context.Context, r Request) Explanation {
+	j := g.judge(r)
+	j.explaining = true
+	return j.explain(g.issue)
+}
+
+func (g *Gate) judge(r Request) *judgement {
+	j := &judgement{Request: r, profile: &profile{}, now: g.now(), skew: g.skew}
+	if p, ok := g.profiles[r.Profile]; ok {
+		j.profile, j.found = p, true
+	}
+	return j
+}
+
+// grant completes what was approved: from here on nothing is added to it.
+func (g *Gate) grant(j *judgement) (plugins.Grant, error) {
+	var id [16]byte
+	if _, err := io.ReadFull(g.rand, id[:]); err != nil {
+		return plugins.Grant{}, fmt.Errorf("policy: token id: %w", err)
+	}
+	now := j.now.UTC().Truncate(time.Second)
+	return plugins.Grant{
+		Profile: j.profile.Name, Type: j.profile.Type, Issuer: j.profile.Issuer,
+		TokenID: base64.RawURLEncoding.EncodeToString(id[:]),
+		Subject: j.Subject, Audience: slices.Clone(j.Audience), Scope: slices.Clone(j.Scope),
+		IssuedAt: now, NotBefore: now, Expires: now.Add(j.TTL),
+		Holder: j.Holder, Claims: j.merged,
+	}, nil
+}
+
+// cloned keeps what is judged from changing between judgement and use.
+func cloned(g plugins.Grant) plugins.Grant {
+	g.Audience, g.Scope, g.Claims = slices.Clone(g.Audience), slices.Clone(g.Scope), slices.Clone(g.Claims)
+	return g
+}
+
+// An Approval is the right to one signature over one grant. Only a Gate makes
+// one; the zero Approval approves nothing.
+type Approval struct {
+	profile *profile
+	rule    string
+	grant   plugins.Grant
+	spent   atomic.Bool
+}
+
+func (j *judgement) approval(g plugins.Grant) *Approval {
+	return &Approval{profile: j.profile, rule: j.allowedBy(), grant: g}
+}
+
+// Use returns the grant the first time, and ErrSpent ever after.
+func (a *Approval) Use() (plugins.Grant, error) {
+	if a == nil || a.profile == nil {
+		return plugins.Grant{}, ErrNotApproved
+	}
+	if a.spent.Swap(true) {
+		return plugins.Grant{}, ErrSpent
+	}
+	return a.grant, nil
+}
+
+// Profile returns the profile that allowed the grant.
+func (a *Approval) Profile() Profile {
+	if a == nil || a.profile == nil {
+		return Profile{}
+	}
+	return a.profile.Profile
+}
+
+// Rule names what allowed the grant, "pay.callers[0]", for the ledger.
+func (a *Approval) Rule() string {
+	if a == nil {
+		return ""
+	}
+	return a.rule
+}
+
+// Shortened reports whether a clamp made the lifetime shorter than asked.
+// There are no clamps yet, and nothing else shortens: it is always false.
+func (a *Approval) Shortened() bool { return false }

@@ -1,0 +1,105 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+)
+
+// signChecks are the rules of the Sign lane, in order: those of the Issue lane,
+// and one for each field that the caller wrote where the daemon would have.
+func signChecks() []check {
+	return []check{
+		{RuleProfile, (*judgement).judgeProfile, (*judgement).tellProfile},
+		{RuleCaller, (*judgement).judgeCaller, (*judgement).tellCaller},
+		{RuleIssuer, (*judgement).judgeIssuer, nil},
+		{RuleType, (*judgement).judgeType, nil},
+		{RuleSubject, (*judgement).judgeSubject, (*judgement).tellSubject},
+		{RuleAudience, (*judgement).judgeAudience, (*judgement).tellAudience},
+		{RuleScope, (*judgement).judgeScope, (*judgement).tellScope},
+		{RuleTokenID, (*judgement).judgeTokenID, nil},
+		{RuleIssuedAt, (*judgement).judgeIssuedAt, nil},
+		{RuleNotBefore, (*judgement).judgeNotBefore, nil},
+		{RuleExpires, (*judgement).judgeExpires, nil},
+		{RuleLifetime, (*judgement).judgeLifetime, (*judgement).tellLifetime},
+		{RuleExtras, (*judgement).judgeExtras, nil},
+		{RuleClaims, (*judgement).judgeWrittenClaims, (*judgement).tellClaims},
+		{RuleHolder, (*judgement).judgeHolder, (*judgement).tellHolder},
+		{RuleConditions, (*judgement).judgeConditions, (*judgement).tellConditions},
+	}
+}
+
+func (j *judgement) judgeIssuer() *Denial {
+	if j.written.Issuer == j.profile.Issuer {
+		return nil
+	}
+	return deny("write "+quote(j.profile.Issuer), "issuer %s is not that of profile %s", quote(j.written.Issuer), quote(j.profile.Name))
+}
+
+func (j *judgement) judgeType() *Denial {
+	if j.written.Type == j.profile.Type {
+		return nil
+	}
+	return deny("write "+quote(j.profile.Type), "type %s is not that of profile %s", quote(j.written.Type), quote(j.profile.Name))
+}
+
+func (j *judgement) judgeTokenID() *Denial {
+	if !sound(j.written.TokenID, maxTokenID) {
+		return deny("write 128 random bits, base64url", "the token's id is missing, over %d bytes, or has control characters", maxTokenID)
+	}
+	return nil
+}
+
+func (j *judgement) judgeIssuedAt() *Denial {
+	at := j.written.IssuedAt
+	if at.IsZero() || !whole(at) {
+		return deny("write the time of now", "the time of issue is missing, or not in whole seconds")
+	}
+	off := at.Sub(j.now.Truncate(time.Second))
+	if off.Abs() > j.skew {
+		return deny("write the time of now, and keep the clock by NTP", "the time of issue is %v off our clock; %v is tolerated", off, j.skew)
+	}
+	return nil
+}
+
+// judgeNotBefore lets a token do without: it is then good from its issue on.
+func (j *judgement) judgeNotBefore() *Denial {
+	w := j.written
+	switch {
+	case w.NotBefore.IsZero():
+		return nil
+	case !whole(w.NotBefore):
+		return deny("round it", "the start of validity is not in whole seconds")
+	case w.NotBefore.Before(w.IssuedAt.Add(-j.skew)):
+		return deny("write the time of issue", "the token claims to be valid before its issue")
+	case !w.NotBefore.Before(w.Expires):
+		return deny("write the time of issue", "the token would expire before it is valid")
+	}
+	return nil
+}
+
+// judgeExpires looks at what is left of the life; judgeLifetime at the whole.
+func (j *judgement) judgeExpires() *Denial {
+	w := j.written
+	if w.Expires.IsZero() || !whole(w.Expires) {
+		return deny("every token has an end", "the expiry is missing, or not in whole seconds")
+	}
+	if !w.Expires.After(j.now) {
+		return deny("write a later expiry", "the token has expired already")
+	}
+	if left := w.Expires.Sub(j.now.Truncate(time.Second)); left > j.profile.MaxTTL+j.skew {
+		return deny(fmt.Sprintf("write an expiry at most %v from now", j.profile.MaxTTL),
+			"the token would live %v from now; the ceiling of profile %s is %v", left, quote(j.profile.Name), j.profile.MaxTTL)
+	}
+	return nil
+}
+
+// judgeExtras refuses what profiles have no rules for.
+func (j *judgement) judgeExtras() *Denial {
+	w := j.written
+	if w.Serial == 0 && len(w.Principals) == 0 && len(w.Options) == 0 && len(w.Extensions) == 0 {
+		return nil
+	}
+	return deny("", "a serial, principals, options and extensions are in no profile, so not allowed")
+}
+
+func whole(t time.Time) bool { return t.Nanosecond() == 0 }
