@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -263,7 +264,7 @@ func (d *dir) write(folder, name string, data []byte) error {
 		err = d.step("rename", func() error { return d.root.Rename(temp, final) })
 	}
 	if err != nil {
-		_ = d.root.Remove(temp) // else the next start does it
+		_ = d.step("remove", func() error { return d.root.Remove(temp) }) // else the next start does it
 	}
 	return err
 }
@@ -309,6 +310,20 @@ func (d *dir) sync() error {
 
 func (d *dir) syncFolder(name string) error {
 	f, err := d.root.Open(name)
+	if err != nil {
+		return fmt.Errorf("%w: %w", signers.ErrUnavailable, err)
+	}
+	defer f.Close() //nolint:errcheck // read only
+	return d.step("fsync-dir", f.Sync)
+}
+
+// syncParent makes the directory itself last. One that we may not even read is
+// not where we made it.
+func (d *dir) syncParent() error {
+	f, err := os.Open(filepath.Dir(filepath.Clean(d.path)))
+	if errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", signers.ErrUnavailable, err)
 	}

@@ -129,14 +129,14 @@ type session struct {
 	line  bool          // the next caller was in line for it
 }
 
-// start is when a signature begins that is asked for at now. Only half a delay
-// can be caught up with: what is later than that was not the timer.
+// start is when a signature begins that is asked for at now. No more than one
+// delay is made up for: what is later than that was not the timer.
 func (s *session) start(now time.Time, delay time.Duration) time.Time {
 	credit := s.late
 	if s.line {
 		credit = now.Sub(s.until)
 	}
-	start := now.Add(-min(credit, delay/2))
+	start := now.Add(-min(credit, delay))
 	if start.Before(s.until) {
 		return s.until // its last caller went away, and it is still busy
 	}

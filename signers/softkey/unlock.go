@@ -139,7 +139,10 @@ func (d *dir) setUp(name string, text []byte, to age.Recipient) error {
 	if err := d.write(".", name, file); err != nil {
 		return err
 	}
-	return d.syncFolder(".")
+	if err := d.syncFolder("."); err != nil {
+		return err
+	}
+	return d.syncParent()
 }
 
 // wrongSecret tells a wrong secret from a damaged file where age can.
