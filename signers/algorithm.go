@@ -119,9 +119,9 @@ func (a Algorithm) Fits(pub crypto.PublicKey) error {
 	ok := false
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
-		ok = p.Kind == KindECDSA && k.Curve == p.Curve
+		ok = p.Kind == KindECDSA && k != nil && k.Curve == p.Curve
 	case *rsa.PublicKey:
-		ok = p.Kind == KindRSA && k.N.BitLen() == p.Bits
+		ok = p.Kind == KindRSA && k != nil && k.N != nil && k.N.BitLen() == p.Bits
 	case ed25519.PublicKey:
 		ok = p.Kind == KindEd25519 && len(k) == ed25519.PublicKeySize
 	}

@@ -2,6 +2,7 @@ package signers
 
 import (
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"math/big"
 )
@@ -11,6 +12,8 @@ import (
 // as the curve's order (RFC 7518 section 3.4).
 
 type ecdsaSignature struct{ R, S *big.Int }
+
+var errNotDER = errors.New("not DER")
 
 // RawLength returns the length in bytes of R‖S for an ECDSA algorithm: 64, 96
 // or 132.
@@ -32,9 +35,8 @@ func (a Algorithm) RawFromDER(der []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var sig ecdsaSignature
-	rest, err := asn1.Unmarshal(der, &sig)
-	if err != nil || len(rest) != 0 {
+	sig, err := parseDER(der)
+	if err != nil {
 		return nil, fmt.Errorf("signers: %s: signature is not one DER sequence of two numbers: %w", a, ErrBadSignature)
 	}
 	if sig.R.Sign() <= 0 || sig.S.Sign() <= 0 || sig.R.BitLen() > 4*n || sig.S.BitLen() > 4*n {
@@ -44,6 +46,26 @@ func (a Algorithm) RawFromDER(der []byte) ([]byte, error) {
 	sig.R.FillBytes(raw[:n/2])
 	sig.S.FillBytes(raw[n/2:])
 	return raw, nil
+}
+
+// parseDER takes the numbers out one by one: asn1.Unmarshal into the struct
+// passes over whatever follows them inside the sequence.
+func parseDER(der []byte) (sig ecdsaSignature, err error) {
+	var seq asn1.RawValue
+	rest, err := asn1.Unmarshal(der, &seq)
+	if err != nil || len(rest) != 0 || seq.Class != asn1.ClassUniversal || seq.Tag != asn1.TagSequence || !seq.IsCompound {
+		return sig, errNotDER
+	}
+	rest = seq.Bytes
+	for _, number := range []**big.Int{&sig.R, &sig.S} {
+		if rest, err = asn1.Unmarshal(rest, number); err != nil {
+			return sig, err
+		}
+	}
+	if len(rest) != 0 {
+		return sig, errNotDER
+	}
+	return sig, nil
 }
 
 // DERFromRaw turns an ECDSA signature from R‖S of exactly RawLength into DER.
