@@ -1,0 +1,114 @@
+package host
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/signetd/signet/plugins/wire"
+)
+
+// dial returns a connection to the issuer pid at addr. It is made once: a
+// connection that breaks is the end of the session.
+func dial(config *tls.Config, addr net.Addr, pid int) (*grpc.ClientConn, error) {
+	// Without this, TLS would ask the system's authorities about localhost.
+	if config == nil || config.RootCAs == nil {
+		return nil, errors.New("it sent no certificate in its handshake")
+	}
+	var dialled atomic.Bool
+	return grpc.NewClient("passthrough:///issuer",
+		grpc.WithTransportCredentials(credentials.NewTLS(config)),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			if dialled.Swap(true) {
+				return nil, errors.New("the connection to the issuer broke")
+			}
+			return dialUnix(ctx, addr, pid)
+		}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(2*wire.MaxMessage)),
+		grpc.WithInitialWindowSize(2*wire.MaxMessage),
+		grpc.WithInitialConnWindowSize(2*wire.MaxMessage),
+		grpc.WithIdleTimeout(0),
+		grpc.WithDisableRetry(),
+		grpc.WithDisableServiceConfig(),
+	)
+}
+
+// dialUnix connects and checks that the one who listens is the child.
+func dialUnix(ctx context.Context, addr net.Addr, pid int) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, addr.Network(), addr.String())
+	if err != nil {
+		return nil, err
+	}
+	if got, err := listener(conn); err != nil || got != pid {
+		_ = conn.Close()
+		return nil, fmt.Errorf("process %d listens on the issuer's socket, not %d: %w", got, pid, err)
+	}
+	return conn, nil
+}
+
+// listener returns the process that called listen on the other end of conn.
+func listener(conn net.Conn) (int, error) {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return 0, errors.New("not a unix socket")
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err = errors.Join(err, credErr); err != nil {
+		return 0, err
+	}
+	return int(cred.Pid), nil
+}
+
+// drain reads what go-plugin's other end redirects from os.Stdout and
+// os.Stderr once it has shaken hands. Unread, it would block whoever writes
+// there. An issuer that does not offer it is fine.
+func drain(ctx context.Context, conn grpc.ClientConnInterface, to io.Writer) {
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/plugin.GRPCStdio/StreamStdio")
+	if err != nil || stream.SendMsg(&emptypb.Empty{}) != nil || stream.CloseSend() != nil {
+		return
+	}
+	for {
+		// The type is internal to go-plugin: { channel = 1; bytes data = 2 }.
+		var m emptypb.Empty
+		if stream.RecvMsg(&m) != nil {
+			return
+		}
+		_, _ = to.Write(bytesField(m.ProtoReflect().GetUnknown(), 2))
+	}
+}
+
+// bytesField returns the first field of that number, nil if there is none.
+func bytesField(message []byte, number protowire.Number) []byte {
+	for len(message) > 0 {
+		n, t, size := protowire.ConsumeField(message)
+		if size < 0 {
+			return nil
+		}
+		if n == number && t == protowire.BytesType {
+			_, _, tag := protowire.ConsumeTag(message)
+			b, _ := protowire.ConsumeBytes(message[tag:])
+			return b
+		}
+		message = message[size:]
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+// Package wire is what both ends of the connection between the daemon and an
+// issuer process must agree on: the handshake, the limits, and how the types
+// of package plugins are written as messages.
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+	"unicode/utf8"
+
+	"github.com/signetd/signet/plugins"
+	pluginsv1 "github.com/signetd/signet/plugins/api/v1"
+)
+
+// What go-plugin compares before anything else. The cookie is no secret: it
+// keeps a person who starts an issuer by hand from waiting for nothing.
+const (
+	Version     = 1
+	CookieKey   = "SIGNET_ISSUER"
+	CookieValue = "b3a1f0d2-started-by-the-daemon"
+)
+
+// The limits of the wire. Each end keeps to them and holds the other to them.
+const (
+	MaxBatch   = 64        // requests in one message
+	MaxRequest = 256 << 10 // one request, in bytes
+	MaxDraft   = 128 << 10 // one draft, in bytes
+	MaxRefusal = 256       // the text of one refusal, in bytes
+	MaxMessage = 1 << 20   // one message, in bytes; a single request or draft always fits
+)
+
+// ErrMalformed is returned for a message that cannot be read as what it
+// should be.
+var ErrMalformed = errors.New("malformed message")
+
+// PutGrant writes g into m, which may have been used before. It returns
+// ErrRefused for a grant that the wire cannot carry whole: text that is not
+// UTF-8, a time with a fraction of a second, or more than MaxRequest.
+//
+// Empty and nil lists, maps and claims are the same on the wire. m shares
+// memory with g.
+func PutGrant(m *pluginsv1.Grant, g plugins.Grant) error {
+	if err := fits(g); err != nil {
+		return err
+	}
+	m.Profile, m.Type, m.Issuer = g.Profile, g.Type, g.Issuer
+	m.TokenId, m.Subject = g.TokenID, g.Subject
+	m.Audience, m.Scope = g.Audience, g.Scope
+	m.IssuedAt, m.NotBefore, m.Expires = g.IssuedAt.Unix(), g.NotBefore.Unix(), g.Expires.Unix()
+	m.HolderKind, m.HolderValue = g.Holder.Kind, g.Holder.Value
+	m.Claims = g.Claims
+	m.Serial, m.Principals = g.Serial, g.Principals
+	m.Options, m.Extensions = g.Options, g.Extensions
+	return nil
+}
+
+// Grant reads what PutGrant wrote.
+func Grant(m *pluginsv1.Grant) plugins.Grant {
+	return plugins.Grant{
+		Profile: m.GetProfile(), Type: m.GetType(), Issuer: m.GetIssuer(),
+		TokenID: m.GetTokenId(), Subject: m.GetSubject(),
+		Audience: m.GetAudience(), Scope: m.GetScope(),
+		IssuedAt: seconds(m.GetIssuedAt()), NotBefore: seconds(m.GetNotBefore()), Expires: seconds(m.GetExpires()),
+		Holder: plugins.Holder{Kind: m.GetHolderKind(), Value: m.GetHolderValue()},
+		Claims: m.GetClaims(),
+		Serial: m.GetSerial(), Principals: m.GetPrincipals(),
+		Options: m.GetOptions(), Extensions: m.GetExtensions(),
+	}
+}
+
+func seconds(s int64) time.Time { return time.Unix(s, 0).UTC() }
+
+// Draft reads a draft out of a message, ErrMalformed if it is none.
+func Draft(m *pluginsv1.Draft) (plugins.Draft, error) {
+	// A plain conversion would turn form 257 into form 1.
+	if m.GetForm() > math.MaxUint8 || m.GetEncoding() > math.MaxUint8 {
+		return plugins.Draft{}, fmt.Errorf("draft: form %d, encoding %d: %w", m.GetForm(), m.GetEncoding(), ErrMalformed)
+	}
+	return plugins.Draft{
+		ToBeSigned: m.GetToBeSigned(),
+		Frame: plugins.Frame{
+			Prefix: m.GetPrefix(), Head: m.GetHead(), Tail: m.GetTail(), Suffix: m.GetSuffix(),
+			Form: plugins.Form(m.GetForm()), Encoding: plugins.Encoding(m.GetEncoding()),
+		},
+	}, nil
+}
+
+// NewDraft writes d as a message, which shares memory with d. It returns
+// ErrRefused for a draft of more than MaxDraft bytes.
+func NewDraft(d plugins.Draft) (*pluginsv1.Draft, error) {
+	f := d.Frame
+	if n := len(d.ToBeSigned) + len(f.Prefix) + len(f.Head) + len(f.Tail) + len(f.Suffix); n > MaxDraft {
+		return nil, fmt.Errorf("the draft has %d bytes, the limit is %d: %w", n, MaxDraft, plugins.ErrRefused)
+	}
+	return &pluginsv1.Draft{
+		ToBeSigned: d.ToBeSigned, Prefix: f.Prefix, Head: f.Head, Tail: f.Tail, Suffix: f.Suffix,
+		Form: uint32(f.Form), Encoding: uint32(f.Encoding),
+	}, nil
+}
+
+// fits refuses a grant that would not arrive as it is. Without it one
+// caller's broken text fails the whole batch, because protobuf refuses to
+// write a string that is not UTF-8.
+func fits(g plugins.Grant) error {
+	c := counter{}
+	c.add(g.Profile, g.Type, g.Issuer, g.TokenID, g.Subject, g.Holder.Kind, g.Holder.Value)
+	c.add(g.Audience...)
+	c.add(g.Scope...)
+	c.add(g.Principals...)
+	c.addMap(g.Options)
+	c.addMap(g.Extensions)
+	c.bytes += len(g.Claims)
+	if c.broken {
+		return fmt.Errorf("the grant has text that is not UTF-8: %w", plugins.ErrRefused)
+	}
+	if c.bytes > MaxRequest {
+		return fmt.Errorf("the grant has %d bytes, the limit is %d: %w", c.bytes, MaxRequest, plugins.ErrRefused)
+	}
+	if g.IssuedAt.Nanosecond()|g.NotBefore.Nanosecond()|g.Expires.Nanosecond() != 0 {
+		return fmt.Errorf("the grant has a time that is not a whole second: %w", plugins.ErrRefused)
+	}
+	return nil
+}
+
+// A counter adds up the bytes of a grant as protobuf writes them.
+type counter struct {
+	bytes  int
+	broken bool
+}
+
+// overhead is the most that one string costs besides its bytes.
+const overhead = 6
+
+func (c *counter) add(text ...string) {
+	for _, s := range text {
+		c.bytes += len(s) + overhead
+		c.broken = c.broken || !utf8.ValidString(s)
+	}
+}
+
+func (c *counter) addMap(m map[string]string) {
+	for k, v := range m {
+		c.add(k, v)
+	}
+}
