@@ -36,7 +36,8 @@ func (b *Backend) SetFaults(f Faults) {
 		b.faults.Store(nil)
 		return
 	}
-	s := &faultState{Faults: f, now: b.now}
+	// A stopwatch, not a clock: nothing here depends on the hour.
+	s := &faultState{Faults: f, began: <-time.After(0)}
 	for range f.Sessions {
 		s.line.free = append(s.line.free, &session{})
 	}
@@ -46,7 +47,7 @@ func (b *Backend) SetFaults(f Faults) {
 // A faultState is one set of faults at work.
 type faultState struct {
 	Faults
-	now    func() time.Time // nil: do not correct delays
+	began  time.Time
 	signed atomic.Int64
 	line   line
 	wrong  sync.Map // signers.Algorithm -> *entry, for WrongKey
@@ -124,36 +125,30 @@ func (f *faultState) delayed(ctx context.Context, sign func() ([]byte, error)) (
 // is met on average, and a caller that dawdles between two signatures still
 // pays for it.
 type session struct {
-	until time.Time     // when the signature it has is due
+	until time.Duration // when the signature it has is due
 	late  time.Duration // how much later than that its caller awoke
 	line  bool          // the next caller was in line for it
 }
 
 // start is when a signature begins that is asked for at now. No more than one
 // delay is made up for: what is later than that was not the timer.
-func (s *session) start(now time.Time, delay time.Duration) time.Time {
+func (s *session) start(now, delay time.Duration) time.Duration {
 	credit := s.late
 	if s.line {
-		credit = now.Sub(s.until)
+		credit = now - s.until
 	}
-	start := now.Add(-min(credit, delay))
-	if start.Before(s.until) {
-		return s.until // its last caller went away, and it is still busy
-	}
-	return start
+	// Not before until: its last caller may have gone away, and it is busy.
+	return max(s.until, now-min(credit, delay))
 }
 
 // begin enters a signature in the timetable. It returns what waits until due.
 func (f *faultState) begin(s *session) (wait func(context.Context) error) {
-	if f.now == nil {
-		return func(ctx context.Context) error { return sleep(ctx, f.Delay) }
-	}
-	s.until, s.late, s.line = s.start(f.now(), f.Delay).Add(f.Delay), 0, false
+	s.until, s.late, s.line = s.start(time.Since(f.began), f.Delay)+f.Delay, 0, false
 	return func(ctx context.Context) error {
-		if err := sleep(ctx, s.until.Sub(f.now())); err != nil {
+		if err := sleep(ctx, s.until-time.Since(f.began)); err != nil {
 			return err
 		}
-		s.late = max(0, f.now().Sub(s.until))
+		s.late = max(0, time.Since(f.began)-s.until)
 		return nil
 	}
 }

@@ -18,7 +18,7 @@ const delay = 2 * time.Millisecond
 
 // slow returns a key that takes 2 ms on one of n sessions.
 func slow(t *testing.T, n int) (*Backend, signers.Key) {
-	b := mustOpen(t, Options{Faults: Faults{Delay: delay, Sessions: n}, Now: time.Now})
+	b := mustOpen(t, Options{Faults: Faults{Delay: delay, Sessions: n}})
 	return b, create(t, b, "slow")
 }
 
@@ -101,13 +101,13 @@ func TestACallerMayGoAway(t *testing.T) {
 }
 
 func TestTheTimetableOfASession(t *testing.T) {
-	due := time.Unix(1_000_000, 0)
+	const due = time.Hour
 	tests := []struct {
 		name           string
 		s              session
 		now, wantStart time.Duration // after due
 	}{
-		{"a new session starts now", session{until: due.Add(-time.Hour)}, 0, 0},
+		{"a new session starts now", session{}, 0, 0},
 		{"a late timer is made up for", session{until: due, late: 300 * time.Microsecond}, 300 * time.Microsecond, 0},
 		{"a caller that dawdles is not", session{until: due, late: 300 * time.Microsecond}, 5 * time.Millisecond, 4700 * time.Microsecond},
 		{"a caller in line starts when the session is free", session{until: due, line: true}, 700 * time.Microsecond, 0},
@@ -115,13 +115,13 @@ func TestTheTimetableOfASession(t *testing.T) {
 		{"a session still busy is waited for", session{until: due}, -time.Millisecond, 0},
 	}
 	for _, tt := range tests {
-		if got := tt.s.start(due.Add(tt.now), delay).Sub(due); got != tt.wantStart {
+		if got := tt.s.start(due+tt.now, delay) - due; got != tt.wantStart {
 			t.Errorf("%s: got %v, want %v", tt.name, got, tt.wantStart)
 		}
 	}
 }
 
-func TestADelayWithoutAClockIsStillADelay(t *testing.T) {
+func TestWithoutSessionsEveryCallerWaitsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := mustOpen(t, Options{Faults: Faults{Delay: delay}})
 		k := create(t, b, "slow")
@@ -263,7 +263,7 @@ func BenchmarkSign(b *testing.B) {
 	}
 	for _, tt := range tests {
 		b.Run(tt.name, func(b *testing.B) {
-			s, err := Open(b.Context(), Options{Faults: tt.faults, Now: time.Now})
+			s, err := Open(b.Context(), Options{Faults: tt.faults})
 			if err != nil {
 				b.Fatal(err)
 			}

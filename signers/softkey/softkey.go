@@ -22,7 +22,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/signetd/signet/signers"
 )
@@ -48,10 +47,6 @@ type Options struct {
 	// For tests; nil in production.
 	Fault func(op string) error
 
-	// Now times Faults.Delay, so that it is kept on average too; without it
-	// each delay is somewhat longer.
-	Now func() time.Time
-
 	scryptLogN int // tests make a passphrase cheap; 0: see seal.go
 }
 
@@ -61,7 +56,6 @@ type Backend struct {
 	dir    *dir // nil in memory mode
 	gate   gate
 	faults atomic.Pointer[faultState] // nil: behave
-	now    func() time.Time
 
 	mu      sync.Mutex // guards what follows, and orders changes to dir
 	entries map[signers.KeyID]*entry
@@ -74,7 +68,7 @@ var (
 
 // Open opens the directory, and makes it if it is not there yet.
 func Open(ctx context.Context, o Options) (*Backend, error) {
-	b := &Backend{now: o.Now, entries: map[signers.KeyID]*entry{}}
+	b := &Backend{entries: map[signers.KeyID]*entry{}}
 	b.SetFaults(o.Faults)
 	if o.Dir == "" && o.Secret != nil {
 		return nil, errors.New("softkey: a secret but no directory\nhint: name the directory, or drop the secret to keep keys in memory")
