@@ -77,7 +77,7 @@ func (c *Caller) readProcess(fd int) {
 }
 
 func cgroupOf(proc string) string {
-	data, err := os.ReadFile(proc + "/cgroup")
+	data, err := os.ReadFile(proc + "/cgroup") //nolint:gosec // proc is "/proc/" and a number
 	if err != nil {
 		return ""
 	}
