@@ -121,6 +121,28 @@ func TestAProcessThatIsGoneHasOnlyItsUID(t *testing.T) {
 	}
 }
 
+// The pid that the kernel told at connect means another process by now: here,
+// by a lie of the test, this one, which is alive and easy to read.
+func TestAPidThatWasUsedAgainIsNotBelieved(t *testing.T) {
+	l, address := listen(t)
+	other := play(t, playing("leave "+address, os.Getuid()))
+	zombie(t, other.Process.Pid)
+	conn, _ := accept(t, l)
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Caller{kind: fromKernel, pid: int32(os.Getpid())}
+	if err := raw.Control(func(fd uintptr) { c.readProcess(int(fd)) }); err != nil {
+		t.Fatal(err)
+	}
+	nothingKnown(t, c)
+	if text := c.describe(); strings.Contains(text, "exe=") || strings.Contains(text, "unit=") {
+		t.Errorf("String: got %q, want no unit and no exe", text)
+	}
+	other.ends(t)
+}
+
 // zombie waits until the process has exited, and leaves it unwaited for.
 func zombie(t *testing.T, pid int) {
 	t.Helper()
