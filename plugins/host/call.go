@@ -11,12 +11,12 @@ import (
 )
 
 // A call is one Prepare under way. It belongs to its caller until ask, then to
-// the session until done is filled, then to its caller again; a caller that
-// goes away earlier leaves it to the session for good.
+// the session until done is filled, then to its caller again, who uses it for
+// another; a caller that goes away earlier leaves it to the session for good.
 type call struct {
 	request pluginsv1.PrepareRequest // points to grant
 	grant   pluginsv1.Grant
-	size    int
+	size    int           // bytes on the wire, at most
 	done    chan struct{} // holds one
 	draft   plugins.Draft
 	err     error

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -25,7 +24,7 @@ func testSpec(t testing.TB, mode string) Spec {
 	return Spec{
 		Name: "test", Self: self, Args: []string{"issuer", mode}, TempDir: t.TempDir(),
 		LaunchArgs: []string{"signet", "launch", "--"},
-		Now:        time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Now:        time.Now, Log: slog.New(slog.DiscardHandler),
 		Deadline: 5 * time.Second, StartTimeout: 30 * time.Second,
 	}
 }

@@ -44,7 +44,7 @@ func (p *Process) launch(ctx context.Context) (_ *session, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.connect(config, addr); err != nil {
+	if err := l.connect(config, addr); err != nil { //nolint:contextcheck // the connection outlives the launch
 		return nil, err
 	}
 	if err := l.talk(ctx); err != nil {
@@ -97,7 +97,7 @@ func (l *launching) talk(ctx context.Context) error {
 	if s.described, err = described(reply, l.p.spec.Format); err != nil {
 		return err
 	}
-	s.stream, err = client.Prepare(s.ctx)
+	s.stream, err = client.Prepare(s.ctx) //nolint:contextcheck // the stream outlives the launch
 	if err != nil {
 		return fmt.Errorf("prepare: %s", clean(err.Error()))
 	}

@@ -33,7 +33,7 @@ func duplicate(f *os.File) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("host: %s: %w", f.Name(), err)
 	}
-	return os.NewFile(uintptr(fd), f.Name()), nil //nolint:gosec // a descriptor is small and not negative
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // pin copies the binary at path to sealed memory and returns that, if its
@@ -89,7 +89,7 @@ func sealed(from *os.File) (_ *os.File, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w", err)
 	}
-	to := os.NewFile(uintptr(fd), from.Name()) //nolint:gosec // a descriptor is small and not negative
+	to := os.NewFile(uintptr(fd), from.Name())
 	defer func() {
 		if err != nil {
 			_ = to.Close()

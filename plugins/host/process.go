@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/signetd/signet/plugins"
 	"github.com/signetd/signet/plugins/host/sandbox"
 	"github.com/signetd/signet/plugins/wire"
@@ -81,11 +83,12 @@ func (p *Process) Prepare(ctx context.Context, g plugins.Grant, k plugins.Verify
 		return plugins.Draft{}, p.wrap(err)
 	}
 	c := p.calls.Get().(*call)
-	if err := wire.PutGrant(&c.grant, g); err != nil {
+	n, err := wire.PutGrant(&c.grant, g)
+	if err != nil {
 		p.putBack(c)
 		return plugins.Draft{}, p.wrap(err)
 	}
-	c.request.Key = key
+	c.request.Key, c.size = key, n+proto.Size(key)+wire.MaxOverhead
 	return p.do(ctx, c)
 }
 

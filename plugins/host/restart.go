@@ -46,9 +46,9 @@ func (b *budget) pause(n int) time.Duration {
 // jitter takes up to half of d away, so that issuers that ended together do
 // not start together.
 func (b *budget) jitter(d time.Duration) time.Duration {
-	var r [4]byte
-	if _, err := io.ReadFull(b.rand, r[:]); err != nil || d < 2 {
+	var r [2]byte
+	if _, err := io.ReadFull(b.rand, r[:]); err != nil {
 		return d
 	}
-	return d - time.Duration(uint64(d/2)*uint64(binary.BigEndian.Uint32(r[:]))>>32) //nolint:gosec // d is positive and below 2^32 s
+	return d - d/2*time.Duration(binary.BigEndian.Uint16(r[:]))>>16
 }

@@ -72,7 +72,7 @@ func (r *runner) Start(context.Context) (err error) {
 		return err
 	}
 	r.stdout, r.stderr = ours[0], ours[1]
-	r.keep = context.AfterFunc(r.ctx, r.child.Kill)
+	r.keep = context.AfterFunc(r.ctx, r.child.Kill) //nolint:contextcheck // go-plugin's own context knows nothing of the launch's
 	go r.hangUp()
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/signetd/signet/plugins"
 	pluginsv1 "github.com/signetd/signet/plugins/api/v1"
@@ -37,14 +36,15 @@ type session struct {
 	most      int // one draft, in bytes
 	tickEvery time.Duration
 	running   sync.WaitGroup
+	message   pluginsv1.PrepareBatch // the sender's, used again and again
 
 	wake chan struct{} // holds one
 	over chan struct{} // closed by the first fail
 
 	mu       sync.Mutex
 	fault    error            // why it is over
-	waiting  []*call          // not sent yet
-	calls    map[uint64]*call // sent, not answered
+	waiting  []*call          // not taken by the sender yet
+	calls    map[uint64]*call // registered, not answered
 	lastID   uint64
 	tick     int
 	ticking  bool
@@ -60,7 +60,6 @@ func (s *session) run() {
 // ask hands c to the issuer and waits for the answer. It returns false if ctx
 // ended first: the session then keeps c.
 func (s *session) ask(ctx context.Context, c *call) bool {
-	c.size = proto.Size(&c.grant) + len(c.request.GetKey().GetPublic()) + wire.MaxRefusal
 	if !s.queue(c) {
 		c.err = ErrDown
 		return true
@@ -102,7 +101,7 @@ func (s *session) leave(c *call) bool {
 
 // send is the one writer of the stream.
 func (s *session) send() {
-	var batch pluginsv1.PrepareBatch
+	var batch []*call
 	for {
 		select {
 		case <-s.wake:
@@ -113,45 +112,79 @@ func (s *session) send() {
 		// get in line before the first of them travels alone.
 		runtime.Gosched()
 		for {
-			batch.Requests = s.take(batch.Requests[:0])
-			if len(batch.Requests) == 0 {
+			batch = s.take(batch[:0])
+			if len(batch) == 0 {
 				break
 			}
-			if err := s.stream.SendMsg(&batch); err != nil {
+			if err := s.ship(batch); err != nil {
 				s.fail(fmt.Errorf("send: %s", clean(err.Error())))
 				return
 			}
 		}
+		clear(batch[:cap(batch)])
 	}
 }
 
-// take moves what waits, up to one full message, to the calls that the issuer
-// was asked.
-func (s *session) take(into []*pluginsv1.PrepareRequest) []*pluginsv1.PrepareRequest {
+// take removes from the line what fits one message.
+func (s *session) take(batch []*call) []*call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	size, n := 0, 0
 	for _, c := range s.waiting {
-		if len(into) == wire.MaxBatch || (len(into) > 0 && size+c.size > wire.MaxMessage) {
+		if len(batch) == wire.MaxBatch || (len(batch) > 0 && size+c.size > wire.MaxMessage) {
 			break
 		}
 		n++
-		if c.left {
-			continue
+		if !c.left {
+			s.lastID++
+			c.request.Id = s.lastID
+			batch, size = append(batch, c), size+c.size
 		}
-		s.lastID++
-		c.request.Id, c.sent = s.lastID, s.tick
-		s.calls[c.request.Id] = c
-		into, size = append(into, &c.request), size+c.size
 	}
 	rest := copy(s.waiting, s.waiting[n:])
 	clear(s.waiting[rest:])
 	s.waiting = s.waiting[:rest]
-	if len(into) > 0 && !s.ticking {
+	return batch
+}
+
+// ship encodes a batch, then makes its ids good for an answer, then sends it.
+// In this order an issuer that guesses an id cannot have a call handed back,
+// and used again, while it is still being encoded.
+func (s *session) ship(batch []*call) error {
+	s.message.Requests = s.message.Requests[:0]
+	for _, c := range batch {
+		s.message.Requests = append(s.message.Requests, &c.request)
+	}
+	var encoded grpc.PreparedMsg
+	err := encoded.Encode(s.stream, &s.message)
+	if !s.register(batch, err == nil) {
+		return err
+	}
+	return s.stream.SendMsg(&encoded)
+}
+
+// register makes the ids of a batch known. It returns false, and the callers
+// have their errors, if the batch is not to be sent.
+func (s *session) register(batch []*call, encoded bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range batch {
+		if encoded && s.fault == nil {
+			c.sent = s.tick
+			s.calls[c.request.Id] = c
+		} else if !c.left {
+			c.answered = true
+			c.finish(plugins.Draft{}, ErrDown)
+		}
+	}
+	if !encoded || s.fault != nil {
+		return false
+	}
+	if !s.ticking {
 		s.ticking = true
 		s.watchdog.Reset(s.tickEvery)
 	}
-	return into
+	return true
 }
 
 // watch ends a session that owes an answer for longer than the deadline.

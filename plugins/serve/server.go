@@ -72,7 +72,7 @@ func (s *server) answer(stream grpc.ServerStreamingServer[pluginsv1.PrepareReply
 	size := 0
 	for _, r := range requests {
 		reply := s.reply(stream.Context(), r)
-		n := proto.Size(reply) + 8
+		n := proto.Size(reply) + wire.MaxOverhead
 		if size+n > wire.MaxMessage {
 			if err := stream.Send(&out); err != nil {
 				return err

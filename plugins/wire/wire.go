@@ -29,21 +29,25 @@ const (
 	MaxDraft   = 128 << 10 // one draft, in bytes
 	MaxRefusal = 256       // the text of one refusal, in bytes
 	MaxMessage = 1 << 20   // one message, in bytes; a single request or draft always fits
+
+	MaxOverhead = 128 // what a request or a reply has besides grant, key and draft
 )
 
 // ErrMalformed is returned for a message that cannot be read as what it
 // should be.
 var ErrMalformed = errors.New("malformed message")
 
-// PutGrant writes g into m, which may have been used before. It returns
-// ErrRefused for a grant that the wire cannot carry whole: text that is not
-// UTF-8, a time with a fraction of a second, or more than MaxRequest.
+// PutGrant writes g into m, which may have been used before, and returns how
+// many bytes that is on the wire, at most. It returns ErrRefused for a grant
+// that the wire cannot carry whole: text that is not UTF-8, a time with a
+// fraction of a second, or more than MaxRequest.
 //
 // Empty and nil lists, maps and claims are the same on the wire. m shares
 // memory with g.
-func PutGrant(m *pluginsv1.Grant, g plugins.Grant) error {
-	if err := fits(g); err != nil {
-		return err
+func PutGrant(m *pluginsv1.Grant, g plugins.Grant) (size int, err error) {
+	size, err = fits(g)
+	if err != nil {
+		return 0, err
 	}
 	m.Profile, m.Type, m.Issuer = g.Profile, g.Type, g.Issuer
 	m.TokenId, m.Subject = g.TokenID, g.Subject
@@ -53,7 +57,7 @@ func PutGrant(m *pluginsv1.Grant, g plugins.Grant) error {
 	m.Claims = g.Claims
 	m.Serial, m.Principals = g.Serial, g.Principals
 	m.Options, m.Extensions = g.Options, g.Extensions
-	return nil
+	return size, nil
 }
 
 // Grant reads what PutGrant wrote.
@@ -74,15 +78,16 @@ func seconds(s int64) time.Time { return time.Unix(s, 0).UTC() }
 
 // Draft reads a draft out of a message, ErrMalformed if it is none.
 func Draft(m *pluginsv1.Draft) (plugins.Draft, error) {
+	form, encoding := m.GetForm(), m.GetEncoding()
 	// A plain conversion would turn form 257 into form 1.
-	if m.GetForm() > math.MaxUint8 || m.GetEncoding() > math.MaxUint8 {
-		return plugins.Draft{}, fmt.Errorf("draft: form %d, encoding %d: %w", m.GetForm(), m.GetEncoding(), ErrMalformed)
+	if form > math.MaxUint8 || encoding > math.MaxUint8 {
+		return plugins.Draft{}, fmt.Errorf("draft: form %d, encoding %d: %w", form, encoding, ErrMalformed)
 	}
 	return plugins.Draft{
 		ToBeSigned: m.GetToBeSigned(),
 		Frame: plugins.Frame{
 			Prefix: m.GetPrefix(), Head: m.GetHead(), Tail: m.GetTail(), Suffix: m.GetSuffix(),
-			Form: plugins.Form(m.GetForm()), Encoding: plugins.Encoding(m.GetEncoding()),
+			Form: plugins.Form(form), Encoding: plugins.Encoding(encoding),
 		},
 	}, nil
 }
@@ -103,35 +108,38 @@ func NewDraft(d plugins.Draft) (*pluginsv1.Draft, error) {
 // fits refuses a grant that would not arrive as it is. Without it one
 // caller's broken text fails the whole batch, because protobuf refuses to
 // write a string that is not UTF-8.
-func fits(g plugins.Grant) error {
-	c := counter{}
+func fits(g plugins.Grant) (size int, err error) {
+	c := counter{bytes: fixed + len(g.Claims)}
 	c.add(g.Profile, g.Type, g.Issuer, g.TokenID, g.Subject, g.Holder.Kind, g.Holder.Value)
 	c.add(g.Audience...)
 	c.add(g.Scope...)
 	c.add(g.Principals...)
 	c.addMap(g.Options)
 	c.addMap(g.Extensions)
-	c.bytes += len(g.Claims)
 	if c.broken {
-		return fmt.Errorf("the grant has text that is not UTF-8: %w", plugins.ErrRefused)
+		return 0, fmt.Errorf("the grant has text that is not UTF-8: %w", plugins.ErrRefused)
 	}
 	if c.bytes > MaxRequest {
-		return fmt.Errorf("the grant has %d bytes, the limit is %d: %w", c.bytes, MaxRequest, plugins.ErrRefused)
+		return 0, fmt.Errorf("the grant has %d bytes, the limit is %d: %w", c.bytes, MaxRequest, plugins.ErrRefused)
 	}
 	if g.IssuedAt.Nanosecond()|g.NotBefore.Nanosecond()|g.Expires.Nanosecond() != 0 {
-		return fmt.Errorf("the grant has a time that is not a whole second: %w", plugins.ErrRefused)
+		return 0, fmt.Errorf("the grant has a time that is not a whole second: %w", plugins.ErrRefused)
 	}
-	return nil
+	return c.bytes, nil
 }
+
+// What protobuf adds, at most: to a grant, and to each string in it, half an
+// entry of a map included.
+const (
+	fixed    = 64
+	overhead = 8
+)
 
 // A counter adds up the bytes of a grant as protobuf writes them.
 type counter struct {
 	bytes  int
 	broken bool
 }
-
-// overhead is the most that one string costs besides its bytes.
-const overhead = 6
 
 func (c *counter) add(text ...string) {
 	for _, s := range text {

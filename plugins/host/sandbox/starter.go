@@ -90,8 +90,8 @@ func start(c Command) (*Child, error) {
 		Dir:   "/",
 		Env:   append([]string{}, c.Env...), // never nil: nil means the daemon's
 		Files: []*os.File{null, c.Stdout, c.Stderr, c.Trampoline, c.Target},
-		// A session of its own: no terminal to write to, and one kill
-		// reaches what it forks.
+		// A session and a group of its own: no terminal to write to, and
+		// one kill reaches what it forks, unless that leaves the group.
 		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
@@ -124,7 +124,7 @@ func (c *Child) How() string {
 	return c.how
 }
 
-// Kill ends the process and everything in its session that it forked. A
+// Kill ends the process and what it forked, but for what has left its group. A
 // second Kill does nothing.
 func (c *Child) Kill() {
 	c.mu.Lock()
