@@ -2,7 +2,12 @@ package softkey
 
 import (
 	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,23 +20,21 @@ import (
 	"github.com/signetd/signet/signers"
 )
 
-// quick leaves out RSA keys over 2048 bits, which take seconds to make; they
-// have a test of their own.
-var quick = []signers.Algorithm{
+// few has every kind of key, and both ways to use RSA; TestEveryAlgorithmSigns
+// has all, with RSA keys that need not be made first.
+var few = []signers.Algorithm{
 	signers.ECDSAP256, signers.ECDSAP384, signers.ECDSAP521, signers.Ed25519,
-	"rsa2048-pkcs1-sha256", "rsa2048-pkcs1-sha384", "rsa2048-pkcs1-sha512",
-	"rsa2048-pss-sha256", "rsa2048-pss-sha384", "rsa2048-pss-sha512",
+	"rsa2048-pkcs1-sha256", "rsa2048-pss-sha256",
 }
 
 func TestMemoryKeepsThePromises(t *testing.T) {
-	algs := []signers.Algorithm{signers.ECDSAP256, signers.Ed25519, "rsa2048-pss-sha256"}
-	conformance.Run(t, signertest.Checks(algs...), func(t *testing.T) signertest.Subject {
+	conformance.Run(t, signertest.Checks(signers.ECDSAP256, signers.Ed25519), func(t *testing.T) signertest.Subject {
 		return signertest.Subject{Backend: mustOpen(t, Options{})}
 	})
 }
 
 func TestFilesKeepThePromises(t *testing.T) {
-	conformance.Run(t, signertest.Checks(quick...), func(t *testing.T) signertest.Subject {
+	conformance.Run(t, signertest.Checks(few...), func(t *testing.T) signertest.Subject {
 		o := options(t)
 		return signertest.Subject{
 			Backend: mustOpen(t, o),
@@ -40,25 +43,65 @@ func TestFilesKeepThePromises(t *testing.T) {
 	})
 }
 
-func TestLargeRSAKeysAreKept(t *testing.T) {
-	if testing.Short() {
-		t.Skip("makes RSA keys of 3072 and 4096 bits")
-	}
-	for _, alg := range []signers.Algorithm{"rsa3072-pss-sha384", "rsa4096-pkcs1-sha512"} {
-		o := options(t)
-		b := mustOpen(t, o)
-		made, err := b.Create(t.Context(), "large", alg)
+// TestEveryAlgorithmSigns after a trip through a key file.
+func TestEveryAlgorithmSigns(t *testing.T) {
+	sealed := newTestSeal(t)
+	for _, alg := range signers.Algorithms() {
+		e, err := newEntry("pay", alg, testKey(t, alg))
 		if err != nil {
-			t.Fatalf("Create(%s): %v", alg, err)
+			t.Fatal(err)
 		}
-		b.Close()
-		k := mustKey(t, mustOpen(t, o), "large", alg)
-		if err := signAndVerify(t.Context(), k, alg); err != nil {
-			t.Errorf("%s: %v", alg, err)
+		file, err := sealed.close(e)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err := alg.Fits(made.Public()); err != nil {
+		back, err := sealed.open("pay", file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := signAndVerify(t.Context(), &key{b: mustOpen(t, Options{}), entry: back}, alg); err != nil {
 			t.Error(err)
 		}
+		if err := alg.Fits(e.pub); err != nil || len(file) > maxFile/4 {
+			t.Errorf("%s: %v, and a file of %d bytes", alg, err, len(file))
+		}
+	}
+}
+
+// testKey makes a key, or reads an RSA key, which would take seconds.
+func testKey(t *testing.T, alg signers.Algorithm) crypto.Signer {
+	t.Helper()
+	p, err := alg.Params()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Kind != signers.KindRSA {
+		k, err := generateKey(alg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	data, err := os.ReadFile(fmt.Sprintf("../testdata/rsa%d.pem", p.Bits))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(data)
+	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.(crypto.Signer)
+}
+
+func TestRSAKeysHaveTheSizeAskedFor(t *testing.T) {
+	b := mustOpen(t, Options{})
+	k, err := b.Create(t.Context(), "large", "rsa3072-pss-sha384")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := k.Public().(*rsa.PublicKey).N.BitLen(); got != 3072 {
+		t.Errorf("got a key of %d bits, want 3072", got)
 	}
 }
 
@@ -102,6 +145,25 @@ func TestOpenRefuses(t *testing.T) {
 				t.Errorf("Open: got %q, want something with %q and without the secret", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestOpenRefusesFilesOfAnotherUser, whose key it would be.
+func TestOpenRefusesFilesOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file away: run the tests as root to see this one")
+	}
+	for _, name := range []string{".", keysName, keysName + "/old.age", checkName} {
+		o := options(t)
+		b := mustOpen(t, o)
+		create(t, b, "old")
+		b.Close()
+		if err := os.Chown(filepath.Join(o.Dir, name), 65534, -1); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
+			t.Errorf("Open with %s given away: got %v, want a refusal", name, err)
+		}
 	}
 }
 
