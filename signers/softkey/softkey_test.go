@@ -295,13 +295,29 @@ func TestADamagedKeyIsNotReplaced(t *testing.T) {
 }
 
 func TestACreateThatIsGivenUpMakesNoKey(t *testing.T) {
-	b := mustOpen(t, Options{})
-	ctx, cancel := context.WithCancel(t.Context())
-	go cancel()
-	_, err := b.Create(ctx, "slow", "rsa2048-pss-sha256")
-	if _, openErr := b.Open(t.Context(), "slow", "rsa2048-pss-sha256"); (err == nil) != (openErr == nil) {
-		t.Errorf("Create said %v, then Open said %v", err, openErr)
+	b := mustOpen(t, options(t))
+	ctx := &leaving{Context: t.Context()}
+	if _, err := b.Create(ctx, "slow", signers.ECDSAP256); !errors.Is(err, context.Canceled) {
+		t.Errorf("Create: got %v, want %v", err, context.Canceled)
 	}
+	if _, err := b.Open(t.Context(), "slow", signers.ECDSAP256); !errors.Is(err, signers.ErrNotFound) {
+		t.Errorf("Open: got %v, want ErrNotFound", err)
+	}
+}
+
+// leaving is the context of a caller who goes away after the first look at it,
+// while the key is being made.
+type leaving struct {
+	context.Context
+	looks int
+}
+
+func (c *leaving) Err() error {
+	c.looks++
+	if c.looks > 1 {
+		return context.Canceled
+	}
+	return nil
 }
 
 // options are those of a new directory under an age identity.
