@@ -30,7 +30,7 @@ func (j *judgement) judgeProfile() *Denial {
 		return nil
 	}
 	return deny("check the name; an operator finds it under profiles: in the configuration",
-		"there is no profile %s", quote(j.Request.Profile))
+		"there is no profile %s", quote(j.Profile))
 }
 
 func (j *judgement) tellProfile() string {
@@ -43,8 +43,8 @@ func (j *judgement) judgeCaller() *Denial {
 	if j.Caller.Hypothetical() && !j.explaining {
 		return deny("connect as the caller itself", "a hypothetical caller gets nothing")
 	}
-	for i := range j.profile.Callers {
-		if j.profile.Callers[i].mismatch(j.Caller) == "" {
+	for i := range j.profile.rules {
+		if j.profile.rules[i].mismatch(j.Caller) == "" {
 			j.selected = i
 			return nil
 		}
@@ -64,14 +64,14 @@ func (j *judgement) callerMismatches() string {
 		return "" // not on the hot path of a flood of denials
 	}
 	var all []string
-	for i, r := range j.profile.Callers {
+	for i, r := range j.profile.rules {
 		all = append(all, fmt.Sprintf("callers[%d] %s: %s", i, r, r.mismatch(j.Caller)))
 	}
 	return strings.Join(all, "; ")
 }
 
 func (j *judgement) tellCaller() string {
-	return fmt.Sprintf("%s is selected by callers[%d]: %s", j.Caller, j.selected, j.profile.Callers[j.selected])
+	return fmt.Sprintf("%s is selected by callers[%d]: %s", j.Caller, j.selected, j.profile.rules[j.selected])
 }
 
 // judgeSubject keeps the subject out of its messages: it may name a person.

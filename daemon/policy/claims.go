@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/signetd/signet/plugins/strictjson"
 )
 
 // reserved are the claims that the daemon writes itself, from the request's
@@ -17,22 +19,23 @@ func isReserved(name string) bool {
 }
 
 // claims checks which names may be given and makes the fixed ones ready.
-func (c *compiler) claims(p Profile) []member {
+func (c *compiler) claims(p Profile) []strictjson.Member {
 	var taken []string
 	for i, name := range p.AllowedClaims {
-		c.claimName(fmt.Sprintf("allowed_claims[%d]", i), name, taken)
+		c.claimName(fmt.Sprintf("claims.allowed[%d]", i), name, taken)
 		taken = append(taken, name)
 	}
-	var fixed []member
+	var fixed []strictjson.Member
 	for name, raw := range p.FixedClaims {
-		at := "fixed_claims." + name
+		at := "claims.fixed." + name
 		others := slices.DeleteFunc(slices.Clone(taken), func(t string) bool { return t == name })
 		c.claimName(at, name, others)
 		value, err := canonicalValue(raw)
 		if err != nil {
-			c.bad(at, "write one JSON value", "%v", err)
+			problem, _, _ := strings.Cut(err.Error(), "\n")
+			c.bad(at, "write one JSON value, its numbers whole and below 2^53", "%s", problem)
 		}
-		fixed = append(fixed, member{name, value})
+		fixed = append(fixed, strictjson.Member{Name: name, Value: value})
 		taken = append(others, name)
 	}
 	slices.SortFunc(fixed, byName)
@@ -78,8 +81,8 @@ func (j *judgement) judgeWrittenClaims() *Denial {
 		return d
 	}
 	for _, f := range j.profile.fixed {
-		if _, there := find(given, f.name); !there {
-			return deny("write the claim as the profile fixes it", "claim %s of profile %s is missing", quote(f.name), quote(j.profile.Name))
+		if _, there := find(given, f.Name); !there {
+			return deny("write the claim as the profile fixes it", "claim %s of profile %s is missing", quote(f.Name), quote(j.profile.Name))
 		}
 	}
 	j.merged = j.Claims
@@ -87,13 +90,13 @@ func (j *judgement) judgeWrittenClaims() *Denial {
 }
 
 // parseClaims returns the claims that the caller gave, each of them allowed.
-func (j *judgement) parseClaims() ([]member, *Denial) {
+func (j *judgement) parseClaims() ([]strictjson.Member, *Denial) {
 	if len(j.Claims) == 0 {
 		return nil, nil
 	}
-	given, err := parseObject(j.Claims)
+	given, err := strictjson.Object(j.Claims, strictjson.Limits{Reserved: reserved})
 	if err != nil {
-		return nil, deny("send one strict JSON object: no name twice, valid UTF-8, integers below 2^53", "claims: %v", err)
+		return nil, denyClaims(err)
 	}
 	for i := range given {
 		if d := j.judgeClaim(&given[i]); d != nil {
@@ -103,20 +106,29 @@ func (j *judgement) parseClaims() ([]member, *Denial) {
 	return given, nil
 }
 
-func (j *judgement) judgeClaim(m *member) *Denial {
-	if f, fixed := find(j.profile.fixed, m.name); fixed {
-		if !bytes.Equal(f.value, m.value) {
-			return deny("leave it out: the daemon writes it", "claim %s is fixed by profile %s to another value", quote(m.name), quote(j.profile.Name))
+// denyClaims takes over the decoder's text, which has places and no values.
+func denyClaims(err error) *Denial {
+	text, hint, hinted := strings.Cut(err.Error(), "\nhint: ")
+	if !hinted {
+		hint = "send one JSON object: no name twice, valid UTF-8, whole numbers below 2^53, not too large and not too deep"
+	}
+	return deny(hint, "claims: %s", text)
+}
+
+func (j *judgement) judgeClaim(m *strictjson.Member) *Denial {
+	if f, fixed := find(j.profile.fixed, m.Name); fixed {
+		if !bytes.Equal(f.Value, m.Value) {
+			return deny("leave it out: the daemon writes it", "claim %s is fixed by profile %s to another value", quote(m.Name), quote(j.profile.Name))
 		}
 		return nil
 	}
-	if j.profile.claims.has(m.name) {
+	if j.profile.claims.has(m.Name) {
 		return nil
 	}
-	if isReserved(m.name) {
-		return deny("use the request's own field", "claim %s is reserved", quote(m.name))
+	if isReserved(m.Name) {
+		return deny("use the request's own field", "claim %s is reserved", quote(m.Name))
 	}
-	return deny("allowed: "+list(j.profile.AllowedClaims), "claim %s is not allowed by profile %s", quote(m.name), quote(j.profile.Name))
+	return deny("allowed: "+list(j.profile.AllowedClaims), "claim %s is not allowed by profile %s", quote(m.Name), quote(j.profile.Name))
 }
 
 func (j *judgement) tellClaims() string {
@@ -125,6 +137,52 @@ func (j *judgement) tellClaims() string {
 	}
 	given, _ := j.parseClaims()
 	return "given: " + list(namesOf(given)) + "; fixed: " + list(namesOf(j.profile.fixed))
+}
+
+func byName(a, b strictjson.Member) int { return strings.Compare(a.Name, b.Name) }
+
+func find(in []strictjson.Member, name string) (strictjson.Member, bool) {
+	for i := range in {
+		if in[i].Name == name {
+			return in[i], true
+		}
+	}
+	return strictjson.Member{}, false
+}
+
+func namesOf(in []strictjson.Member) []string {
+	var names []string
+	for _, m := range in {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// canonicalValue reads one strict JSON value, by way of an object that has it.
+func canonicalValue(raw []byte) ([]byte, error) {
+	members, err := strictjson.Object(slices.Concat([]byte(`{"v":`), raw, []byte(`}`)), strictjson.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	if len(members) != 1 {
+		return nil, fmt.Errorf("%w: more than one value", strictjson.ErrRefused)
+	}
+	return members[0].Value, nil
+}
+
+// merge writes the claims of a grant, nil if there are none. A fixed claim that
+// was given too was found equal, and is written once.
+func merge(given, fixed []strictjson.Member) []byte {
+	all := slices.Clone(fixed)
+	for _, m := range given {
+		if _, twice := find(fixed, m.Name); !twice {
+			all = append(all, m)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return strictjson.Join(all)
 }
 
 // isThumbprint reports whether s is a SHA-256 in base64url, the one way to

@@ -7,18 +7,25 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/signetd/signet/plugins/strictjson"
 )
 
 // A FieldError says which field of a profile is wrong, and what would mend it.
 type FieldError struct {
-	Path    string // "profiles.pay.audiences[0]"
+	Path    string // as in the configuration: "profiles[0].audiences[1]"
+	Profile string // the profile's name; empty if it is not about one
 	Problem string
 	Hint    string
 }
 
 // Error returns the field and its problem in one line, the hint in another.
 func (e *FieldError) Error() string {
-	text := e.Path + ": " + e.Problem
+	text := e.Path
+	if e.Profile != "" {
+		text += " (profile " + quote(e.Profile) + ")"
+	}
+	text += ": " + e.Problem
 	if e.Hint != "" {
 		text += "\nhint: " + e.Hint
 	}
@@ -42,8 +49,11 @@ type profile struct {
 	Profile
 	audiences, scopes, subjects, claims set
 
-	prefixes   []string // of subjects that end in "*"
-	fixed      []member // in order of name
+	// rules are Callers again: those are handed out with the Profile, and
+	// whoever changes them must change no verdict.
+	rules      []CallerRule
+	prefixes   []string            // of subjects that end in "*"
+	fixed      []strictjson.Member // in order of name
 	conditions *conditions
 }
 
@@ -61,27 +71,21 @@ func (p *profile) subject(s string) (string, bool) {
 	return "", false
 }
 
-// pathOf names a profile in an error, by number when it has no name.
-func pathOf(p Profile, i int) string {
-	if p.Name == "" {
-		return fmt.Sprintf("profiles[%d]", i)
-	}
-	return "profiles." + p.Name
-}
-
 // A compiler collects everything that is wrong with one profile.
 type compiler struct {
-	at   string
-	errs []error
+	number int
+	name   string
+	errs   []error
 }
 
 func (c *compiler) bad(field, hint, format string, args ...any) {
-	c.errs = append(c.errs, &FieldError{c.at + "." + field, fmt.Sprintf(format, args...), hint})
+	path := fmt.Sprintf("profiles[%d].%s", c.number, field)
+	c.errs = append(c.errs, &FieldError{path, c.name, fmt.Sprintf(format, args...), hint})
 }
 
 // compile checks p and takes copies of what it refers to.
 func compile(p Profile, i int) (*profile, error) {
-	c := &compiler{at: pathOf(p, i)}
+	c := &compiler{number: i, name: p.Name}
 	p.Callers, p.Audiences, p.Scopes = slices.Clone(p.Callers), slices.Clone(p.Audiences), slices.Clone(p.Scopes)
 	p.Subjects, p.AllowedClaims = slices.Clone(p.Subjects), slices.Clone(p.AllowedClaims)
 	p.FixedClaims, p.Conditions = maps.Clone(p.FixedClaims), slices.Clone(p.Conditions)
@@ -92,10 +96,25 @@ func compile(p Profile, i int) (*profile, error) {
 	c.unique("scopes", p.Scopes, false, isScopeToken)
 	done := &profile{
 		Profile: p, audiences: setOf(p.Audiences), scopes: setOf(p.Scopes), claims: setOf(p.AllowedClaims),
-		fixed: c.claims(p), conditions: c.conditions(p.Conditions),
+		rules: cloneRules(p.Callers), fixed: c.claims(p), conditions: c.conditions(p.Conditions),
 	}
 	done.subjects, done.prefixes = c.subjects(p.Subjects)
 	return done, errors.Join(c.errs...)
+}
+
+func cloneRules(rules []CallerRule) []CallerRule {
+	clone := func(id *uint32) *uint32 {
+		if id == nil {
+			return nil
+		}
+		copied := *id
+		return &copied
+	}
+	all := slices.Clone(rules)
+	for i := range all {
+		all[i].UID, all[i].GID = clone(all[i].UID), clone(all[i].GID)
+	}
+	return all
 }
 
 func (c *compiler) names(p Profile) {

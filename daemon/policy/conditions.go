@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cedar-policy/cedar-go"
 
@@ -28,7 +29,7 @@ func (c *compiler) conditions(all []Condition) *conditions {
 		at := fmt.Sprintf("conditions[%d]", i)
 		policies, err := cedar.NewPolicyListFromBytes(one.File, []byte(one.Text))
 		if err != nil {
-			c.bad(at, "see https://docs.cedarpolicy.com/policies/syntax-policy.html", "%s: %v", one.File, err)
+			c.bad(at, "see https://docs.cedarpolicy.com/policies/syntax-policy.html", "%s", located(err, one.File))
 			broken = true
 			continue
 		}
@@ -44,6 +45,17 @@ func (c *compiler) conditions(all []Condition) *conditions {
 		c.bad("conditions", "add permit(principal, action, resource); before what forbids", "no policy permits, so no request could be allowed")
 	}
 	return &conditions{set}
+}
+
+// located puts the file's name where the parser, which is not told it, says
+// "<input>:2:7".
+func located(err error, file string) string {
+	const here = "<input>"
+	text := strings.TrimPrefix(err.Error(), "parser error: ")
+	if !strings.Contains(text, here) {
+		return file + ": " + text
+	}
+	return strings.ReplaceAll(text, here, file)
 }
 
 // judgeConditions asks Cedar. In Cedar a policy that fails to evaluate is
@@ -133,7 +145,7 @@ func (j *judgement) context(claims cedar.Record) cedar.Record {
 		"subject":  cedar.String(j.Subject),
 		"audience": stringSet(j.Audience),
 		"scope":    stringSet(j.Scope),
-		"ttl":      cedar.Long(j.TTL.Seconds()),
+		"ttl":      cedar.Long(j.TTL / time.Second),
 		"claims":   claims,
 		"holder":   cedar.String(j.Holder.Kind),
 		"hour":     cedar.Long(now.Hour()),

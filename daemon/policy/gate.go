@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -36,14 +37,14 @@ type Gate struct {
 func New(profiles []Profile, o Options) (*Gate, error) {
 	g := &Gate{
 		profiles: make(map[string]*profile, len(profiles)),
-		now:      o.Now, rand: o.Rand, skew: o.Skew,
+		now:      o.Now, rand: o.Rand, skew: cmp.Or(o.Skew, DefaultSkew),
 		issue: issueChecks(), sign: signChecks(),
 	}
 	errs := []error{o.check()}
 	for i, p := range profiles {
 		c, err := compile(p, i)
 		if _, twice := g.profiles[p.Name]; twice {
-			err = errors.Join(err, &FieldError{pathOf(p, i) + ".name", "used by two profiles", "give each its own name"})
+			err = errors.Join(err, &FieldError{fmt.Sprintf("profiles[%d].name", i), p.Name, "used by two profiles", "give each its own name"})
 		}
 		g.profiles[p.Name] = c
 		errs = append(errs, err)
@@ -61,7 +62,7 @@ func (o Options) check() error {
 	case o.Rand == nil:
 		return errors.New("policy: no source of randomness was given")
 	case o.Skew < 0 || o.Skew > MaxSkew:
-		return &FieldError{"skew", fmt.Sprintf("%v is not between 0s and %v", o.Skew, MaxSkew), "5s is plenty where clocks are kept by NTP"}
+		return &FieldError{"skew", "", fmt.Sprintf("%v is not between 0s and %v", o.Skew, MaxSkew), "5s is plenty where clocks are kept by NTP"}
 	}
 	return nil
 }

@@ -20,8 +20,11 @@ import (
 const (
 	// Ceiling is the longest lifetime that any profile may give.
 	Ceiling = 24 * time.Hour
-	// MaxSkew is the most that clocks may differ in the Sign lane.
-	MaxSkew = 5 * time.Minute
+	// MaxSkew is the most that clocks may differ in the Sign lane, and
+	// DefaultSkew what they may if nothing is said. It can't be nothing: a
+	// second may end between the caller's look at the clock and ours.
+	MaxSkew     = 5 * time.Minute
+	DefaultSkew = 5 * time.Second
 
 	maxSubject = 1024 // bytes
 	maxTokenID = 255  // bytes, of an id that the caller wrote
@@ -72,7 +75,7 @@ type Options struct {
 	Now  func() time.Time
 	Rand io.Reader
 	// Skew is how far the times in a token that its caller wrote may lie from
-	// our clock; at most [MaxSkew].
+	// our clock: at most [MaxSkew], [DefaultSkew] if zero.
 	Skew time.Duration
 }
 
@@ -88,8 +91,8 @@ const (
 	RuleScope      = "scope"
 	RuleTokenID    = "token-id"   // Sign lane
 	RuleIssuedAt   = "issued-at"  // Sign lane
-	RuleNotBefore  = "not-before" // Sign lane
 	RuleExpires    = "expires"    // Sign lane
+	RuleNotBefore  = "not-before" // Sign lane
 	RuleLifetime   = "lifetime"
 	RuleExtras     = "extras" // Sign lane: fields that no profile can allow yet
 	RuleClaims     = "claims"
@@ -101,7 +104,7 @@ const (
 func Rules() []string {
 	return []string{
 		RuleProfile, RuleCaller, RuleIssuer, RuleType, RuleSubject, RuleAudience, RuleScope, RuleTokenID,
-		RuleIssuedAt, RuleNotBefore, RuleExpires, RuleLifetime, RuleExtras, RuleClaims, RuleHolder, RuleConditions,
+		RuleIssuedAt, RuleExpires, RuleNotBefore, RuleLifetime, RuleExtras, RuleClaims, RuleHolder, RuleConditions,
 	}
 }
 

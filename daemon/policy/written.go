@@ -18,8 +18,8 @@ func signChecks() []check {
 		{RuleScope, (*judgement).judgeScope, (*judgement).tellScope},
 		{RuleTokenID, (*judgement).judgeTokenID, nil},
 		{RuleIssuedAt, (*judgement).judgeIssuedAt, nil},
-		{RuleNotBefore, (*judgement).judgeNotBefore, nil},
 		{RuleExpires, (*judgement).judgeExpires, nil},
+		{RuleNotBefore, (*judgement).judgeNotBefore, nil},
 		{RuleLifetime, (*judgement).judgeLifetime, (*judgement).tellLifetime},
 		{RuleExtras, (*judgement).judgeExtras, nil},
 		{RuleClaims, (*judgement).judgeWrittenClaims, (*judgement).tellClaims},
@@ -61,22 +61,6 @@ func (j *judgement) judgeIssuedAt() *Denial {
 	return nil
 }
 
-// judgeNotBefore lets a token do without: it is then good from its issue on.
-func (j *judgement) judgeNotBefore() *Denial {
-	w := j.written
-	switch {
-	case w.NotBefore.IsZero():
-		return nil
-	case !whole(w.NotBefore):
-		return deny("round it", "the start of validity is not in whole seconds")
-	case w.NotBefore.Before(w.IssuedAt.Add(-j.skew)):
-		return deny("write the time of issue", "the token claims to be valid before its issue")
-	case !w.NotBefore.Before(w.Expires):
-		return deny("write the time of issue", "the token would expire before it is valid")
-	}
-	return nil
-}
-
 // judgeExpires looks at what is left of the life; judgeLifetime at the whole.
 func (j *judgement) judgeExpires() *Denial {
 	w := j.written
@@ -89,6 +73,22 @@ func (j *judgement) judgeExpires() *Denial {
 	if left := w.Expires.Sub(j.now.Truncate(time.Second)); left > j.profile.MaxTTL+j.skew {
 		return deny(fmt.Sprintf("write an expiry at most %v from now", j.profile.MaxTTL),
 			"the token would live %v from now; the ceiling of profile %s is %v", left, quote(j.profile.Name), j.profile.MaxTTL)
+	}
+	return nil
+}
+
+// judgeNotBefore lets a token do without: it is then good from its issue on.
+func (j *judgement) judgeNotBefore() *Denial {
+	w := j.written
+	switch {
+	case w.NotBefore.IsZero():
+		return nil
+	case !whole(w.NotBefore):
+		return deny("round it", "the start of validity is not in whole seconds")
+	case w.NotBefore.Before(w.IssuedAt.Add(-j.skew)):
+		return deny("write the time of issue", "the token claims to be valid before its issue")
+	case !w.NotBefore.Before(w.Expires):
+		return deny("write the time of issue", "the token would expire before it is valid")
 	}
 	return nil
 }

@@ -1,0 +1,244 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"text/template"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/signetd/signet/conformance/softhsm"
+	signetv1 "github.com/signetd/signet/daemon/api/v1"
+	"github.com/signetd/signet/daemon/client"
+)
+
+// sessions is how many PKCS#11 sessions each side has.
+const sessions = 2
+
+// program is the daemon, built once for all benchmarks.
+var program string
+
+// token is the SoftHSM token that both sides use; Module is "" without SoftHSM.
+var token softhsm.Token
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "signet-bench-")
+	if err != nil {
+		panic(err)
+	}
+	code := 1
+	if err := prepare(dir); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	} else {
+		code = m.Run()
+	}
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// prepare makes the token before any module is loaded, since SoftHSM reads
+// its configuration's place from the environment.
+func prepare(dir string) error {
+	if !benchmarking() {
+		return nil // a plain `go test` builds nothing
+	}
+	var err error
+	if token, err = softhsm.Make(filepath.Join(dir, "softhsm")); err != nil {
+		return err
+	}
+	if err := os.Setenv("SOFTHSM2_CONF", token.Conf); err != nil {
+		return err
+	}
+	program = filepath.Join(dir, "signet")
+	out, err := exec.Command("go", "build", "-o", program, "../../daemon/cmd/signet").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build the daemon: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func benchmarking() bool {
+	for _, a := range os.Args {
+		if v, ok := strings.CutPrefix(a, "-test.bench="); ok && v != "" {
+			return true
+		}
+	}
+	return false
+}
+
+var configuration = template.Must(template.New("bench").Parse(`version: 1
+state_dir: {{.Dir}}/state
+runtime_dir: {{.Dir}}/run
+backends:
+{{- if .Delay}}
+  - name: main
+    type: softkey
+    softkey: {dir: {{.Dir}}/keys, secret: {file: {{.Dir}}/secret}, unsafe_faults: {delay: {{.Delay}}, sessions: 16}}
+{{- else if .Module}}
+  - name: main
+    type: pkcs11
+    pkcs11: {module: {{.Module}}, token_label: {{.Label}}, sessions: {{.Sessions}}, pin: {file: {{.Dir}}/pin}}
+{{- else}}
+  - name: main
+    type: softkey
+    softkey: {dir: {{.Dir}}/keys, secret: {file: {{.Dir}}/secret}}
+{{- end}}
+keys:
+  - {name: bench, backend: main, algorithm: {{.Algorithm}}, format: jwt}
+profiles:
+  - name: bench
+    key: bench
+    issuer: https://signet.example
+    type: at+jwt
+    callers: [{uid: {{.UID}}}]
+    audiences: [https://api.example]
+    scopes: [read, write]
+    subjects: ["bench/*"]
+    max_ttl: 15m
+    claims: {allowed: [team]}
+admins:
+  - {uid: {{.UID}}, rights: [view, rotate]}
+ledger: {unsafe_no_sync: {{.NoSync}}}
+`))
+
+// A setup is one kind of daemon to measure.
+type setup struct {
+	Algorithm string
+	NoSync    bool
+	Delay     string // softkey made slow: a network HSM
+	SoftHSM   bool
+
+	Dir, Module, Label string
+	UID, Sessions      int
+}
+
+// A rig is a running daemon and a client of it.
+type rig struct {
+	client *client.Client
+	cmd    *exec.Cmd
+	dir    string
+	kid    string
+}
+
+// pids are the processes whose CPU time counts: the daemon and its issuers.
+func (r *rig) pids(b *testing.B) []int {
+	b.Helper()
+	return append([]int{r.cmd.Process.Pid}, children(b, r.cmd.Process.Pid)...)
+}
+
+// children lists the processes a process has started.
+func children(b *testing.B, pid int) []int {
+	b.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var pids []int
+	for _, t := range tasks {
+		data, err := os.ReadFile(t)
+		if err != nil {
+			continue // a thread that has ended meanwhile
+		}
+		for _, f := range strings.Fields(string(data)) {
+			n, err := strconv.Atoi(f)
+			if err != nil {
+				b.Fatal(err)
+			}
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}
+
+// newRig starts a daemon as s says, with one key.
+func newRig(b *testing.B, s setup) *rig {
+	b.Helper()
+	dir, err := os.MkdirTemp("", "sb") // short: a socket's path has a limit
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s.Dir, s.UID, s.Sessions = dir, os.Getuid(), sessions
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		b.Fatal(err)
+	}
+	write(b, filepath.Join(dir, "secret"), id.String())
+	if s.SoftHSM {
+		s.Module, s.Label = token.Module, token.Label
+		write(b, filepath.Join(dir, "pin"), token.PIN)
+	}
+	var text bytes.Buffer
+	if err := configuration.Execute(&text, s); err != nil {
+		b.Fatal(err)
+	}
+	write(b, filepath.Join(dir, "signet.yaml"), text.String())
+	r := &rig{dir: dir}
+	r.start(b)
+	r.makeKey(b)
+	return r
+}
+
+func write(b *testing.B, path, text string) {
+	b.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// start starts the daemon and waits for its sockets.
+func (r *rig) start(b *testing.B) {
+	b.Helper()
+	log, err := os.Create(filepath.Join(r.dir, "log"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.cmd = exec.Command(program, "serve", "--config", filepath.Join(r.dir, "signet.yaml"))
+	r.cmd.Stdout, r.cmd.Stderr = log, log
+	if err := r.cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(r.stop)
+	path := filepath.Join(r.dir, "run", "issue.sock")
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			said, _ := os.ReadFile(log.Name())
+			b.Fatalf("the daemon did not start:\n%s", said)
+		}
+	}
+	if r.client, err = client.Dial(path); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (r *rig) stop() {
+	_ = r.client.Close()
+	_ = r.cmd.Process.Signal(syscall.SIGTERM)
+	_ = r.cmd.Wait()
+}
+
+func (r *rig) makeKey(b *testing.B) {
+	b.Helper()
+	api, conn, err := client.DialAdmin(filepath.Join(r.dir, "run", "admin.sock"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	reply, err := api.CreateKey(context.Background(), &signetv1.CreateKeyRequest{Name: "bench", Reason: "bench"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.kid = reply.GetKey().GetVersions()[0].GetKid()
+}

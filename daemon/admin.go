@@ -1,0 +1,168 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	signetv1 "github.com/signetd/signet/daemon/api/v1"
+	"github.com/signetd/signet/daemon/config"
+	"github.com/signetd/signet/daemon/metrics"
+	"github.com/signetd/signet/daemon/policy"
+	"github.com/signetd/signet/daemon/server"
+	"github.com/signetd/signet/keyring"
+	"github.com/signetd/signet/signers"
+)
+
+// newAdmin is the operators' service, from the configuration.
+func (d *Daemon) newAdmin() *server.Admin {
+	a := &server.Admin{
+		Pipeline: d.pipeline, Keys: map[string]keyring.Spec{}, Keep: d.longest, Parts: d.parts,
+		About: server.About{Version: d.opts.Version, Started: d.started},
+	}
+	for _, k := range d.cfg.Keys {
+		a.Keys[k.Name] = keyring.Spec{Backend: k.Backend, Algorithm: signers.Algorithm(k.Algorithm), Format: k.Format}
+	}
+	for _, r := range d.cfg.Admins {
+		rule := server.AdminRule{Who: callerRule(r.Caller)}
+		for _, right := range r.Rights {
+			rule.Rights = append(rule.Rights, server.Right(right))
+		}
+		a.Rights = append(a.Rights, rule)
+	}
+	return a
+}
+
+// longest is the longest lifetime that any profile gives a key's tokens: as
+// long as that, its public half is needed after its last signature.
+func (d *Daemon) longest(key string) time.Duration {
+	var most time.Duration
+	for _, p := range d.cfg.Profiles {
+		if p.Key == key {
+			most = max(most, p.MaxTTL.D())
+		}
+	}
+	return most
+}
+
+// parts says how each back-end, issuer process, key and the ledger are.
+func (d *Daemon) parts(context.Context) []*signetv1.Part {
+	all := []*signetv1.Part{part("ledger", d.cfg.LedgerDir(), d.ledger.Healthy())}
+	for name, p := range d.issuers {
+		all = append(all, part("issuer", name, p.Healthy()))
+	}
+	for _, p := range d.ring.Problems() {
+		all = append(all, &signetv1.Part{Kind: "key", Name: p.Name, Detail: p.Reason})
+	}
+	slices.SortFunc(all, func(a, b *signetv1.Part) int {
+		return strings.Compare(a.GetKind()+a.GetName(), b.GetKind()+b.GetName())
+	})
+	return all
+}
+
+func part(kind, name string, err error) *signetv1.Part {
+	p := &signetv1.Part{Kind: kind, Name: name, Healthy: err == nil}
+	if err != nil {
+		p.Detail, _, _ = strings.Cut(err.Error(), "\n")
+	}
+	return p
+}
+
+// profiles are the configuration's profiles, as policy takes them.
+func profiles(cfg *config.Config) ([]policy.Profile, error) {
+	var all []policy.Profile
+	for _, p := range cfg.Profiles {
+		to := policy.Profile{
+			Name: p.Name, Key: p.Key, Format: cfg.FormatOf(p.Key), Type: p.Type, Issuer: p.Issuer,
+			Audiences: p.Audiences, Scopes: p.Scopes, Subjects: p.Subjects, MaxTTL: p.MaxTTL.D(),
+			AllowedClaims: p.Claims.Allowed, RequireHolder: p.RequireHolder,
+		}
+		var err error
+		if to.FixedClaims, err = fixed(p.Claims.Fixed); err != nil {
+			return nil, fmt.Errorf("profile %q: claims.fixed: %w", p.Name, err)
+		}
+		if to.Conditions, err = conditions(p.Conditions); err != nil {
+			return nil, fmt.Errorf("profile %q: %w", p.Name, err)
+		}
+		for _, c := range p.Callers {
+			to.Callers = append(to.Callers, callerRule(c))
+		}
+		all = append(all, to)
+	}
+	return all, nil
+}
+
+// fixed are claims from YAML as JSON.
+func fixed(claims map[string]any) (map[string]json.RawMessage, error) {
+	all := map[string]json.RawMessage{}
+	for name, value := range claims {
+		raw, err := json.Marshal(value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w\nhint: a claim's value is text, a whole number, true, false, a list or a map", name, err)
+		}
+		all[name] = raw
+	}
+	return all, nil
+}
+
+// conditions reads Cedar policies.
+func conditions(files []string) ([]policy.Condition, error) {
+	var all []policy.Condition
+	for _, file := range files {
+		text, err := os.ReadFile(file) //nolint:gosec // named by the configuration
+		if err != nil {
+			return nil, fmt.Errorf("conditions: %w", err)
+		}
+		all = append(all, policy.Condition{File: file, Text: string(text)})
+	}
+	return all, nil
+}
+
+func callerRule(c config.Caller) policy.CallerRule {
+	return policy.CallerRule{UID: c.UID, GID: c.GID, Unit: c.Unit, Cgroup: c.Cgroup, Exe: c.Exe}
+}
+
+// newMetrics makes the metrics for the profiles there are.
+func newMetrics(cfg *config.Config, version string) *metrics.Metrics {
+	var names []string
+	for _, p := range cfg.Profiles {
+		names = append(names, p.Name)
+	}
+	return metrics.New(version, names...)
+}
+
+// measureParts shows the parts' health and the versions' states at each scrape.
+func (d *Daemon) measureParts() {
+	d.metrics.Watch(func() []metrics.Part {
+		var all []metrics.Part
+		for _, p := range d.parts(context.Background()) {
+			all = append(all, metrics.Part{Kind: p.GetKind(), Name: p.GetName(), Healthy: p.GetHealthy()})
+		}
+		return all
+	}, func() []metrics.Version {
+		var all []metrics.Version
+		for _, e := range d.ring.List() {
+			for _, v := range e.Versions {
+				all = append(all, metrics.Version{Key: e.Name, Version: strconv.Itoa(v.Number), State: string(v.State)})
+			}
+		}
+		return all
+	})
+}
+
+// CheckPolicy builds the policy of a configuration and throws it away: what it
+// finds is what a start would find.
+func CheckPolicy(cfg *config.Config) error {
+	all, err := profiles(cfg)
+	if err != nil {
+		return err
+	}
+	_, err = policy.New(all, policy.Options{Now: now, Rand: rand.Reader, Skew: time.Minute})
+	return err
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain lets scripts run this binary as signet: as a user, as the daemon,
+// and as the issuer processes that the daemon starts from its own executable.
+func TestMain(m *testing.M) {
+	if asIssuer() {
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
+	testscript.Main(m, map[string]func(){"signet": main})
+}
+
+// asIssuer reports whether the daemon under test has started this binary.
+func asIssuer() bool {
+	return len(os.Args) > 1 && (os.Args[1] == "launch" || os.Args[1] == "issuer")
+}
+
+// TestScripts runs whole sessions, as a person would type them.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata",
+		Setup: setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"ready": ready,
+			"same":  same,
+		},
+	})
+}
+
+// setup gives each script a short directory for sockets: a unix socket's path
+// has at most 107 bytes, and a test's directory is longer.
+func setup(env *testscript.Env) error {
+	dir, err := os.MkdirTemp("", "sg")
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { _ = os.RemoveAll(dir) })
+	env.Setenv("D", dir)
+	env.Setenv("UID", fmt.Sprint(os.Getuid()))
+	env.Setenv("OTHER", fmt.Sprint(os.Getuid()+1))
+	env.Setenv("NO_COLOR", "1")
+	return nil
+}
+
+// ready waits until a daemon answers on a socket.
+func ready(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: ready SOCKET")
+	}
+	for begun := time.Now(); time.Since(begun) < 30*time.Second; time.Sleep(5 * time.Millisecond) {
+		conn, err := net.Dial("unix", args[0])
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+	}
+	ts.Fatalf("no daemon on %s after 30 s", args[0])
+}
+
+// same holds that every line of a file is in another one: what the README
+// shows is what the script ran.
+func same(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: same SCRIPT README")
+	}
+	readme, err := os.ReadFile(filepath.Clean(args[1]))
+	ts.Check(err)
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		if line = strings.TrimSpace(line); line != "" && !strings.Contains(string(readme), line) {
+			ts.Fatalf("the README lacks the line %q", line)
+		}
+	}
+}

@@ -1,0 +1,187 @@
+// Package daemon puts signet together: the parts know nothing of each other,
+// and this package starts them in order, hands each what it needs, and stops
+// them in the opposite order.
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/signetd/signet/daemon/audit"
+	"github.com/signetd/signet/daemon/config"
+	"github.com/signetd/signet/daemon/metrics"
+	"github.com/signetd/signet/daemon/policy"
+	"github.com/signetd/signet/daemon/server"
+	"github.com/signetd/signet/keyring"
+	"github.com/signetd/signet/keyring/filestore"
+	"github.com/signetd/signet/plugins/host"
+	"github.com/signetd/signet/signers"
+)
+
+// Options are what the configuration does not say.
+type Options struct {
+	Version string    // shown by `signet status`
+	Stderr  io.Writer // where the log goes
+}
+
+// now is the daemon's clock: the only place that reads it.
+func now() time.Time { return time.Now() }
+
+// A Daemon is the parts, as the steps of start-up fill them in.
+type Daemon struct {
+	cfg     *config.Config
+	opts    Options
+	log     *slog.Logger
+	metrics *metrics.Metrics
+	started time.Time
+
+	ledger   *audit.Log
+	backends map[string]signers.Backend
+	ring     *keyring.Ring
+	gate     *policy.Gate
+	issuers  map[string]*host.Process
+	pipeline *server.Pipeline
+	sockets  sockets
+
+	undo []func() error // in the order of the steps; run backwards
+}
+
+// Run starts the daemon and serves until ctx ends, then stops it: requests
+// under way are answered, and the ledger is ended cleanly.
+func Run(ctx context.Context, cfg *config.Config, opts Options) error {
+	d := &Daemon{
+		cfg: cfg, opts: opts, started: now(), metrics: newMetrics(cfg, opts.Version),
+		log: newLog(opts.Stderr, cfg.Log), backends: map[string]signers.Backend{}, issuers: map[string]*host.Process{},
+	}
+	err := d.start(ctx)
+	if err == nil {
+		err = d.serve(ctx)
+	}
+	return errors.Join(err, d.stop())
+}
+
+// start takes the steps of start-up in order. Nothing is served before the
+// last; the first that fails ends the daemon.
+func (d *Daemon) start(ctx context.Context) error {
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"directories", d.directories},
+		{"policy", d.openGate},
+		{"ledger", d.openLedger},
+		{"issuers and back-ends", d.openParts},
+		{"keys", d.openRing},
+		{"sockets", d.openSockets},
+	} {
+		begun := now()
+		if err := step.do(ctx); err != nil {
+			return fmt.Errorf("start: %s: %w", step.name, err)
+		}
+		d.log.LogAttrs(ctx, slog.LevelDebug, "started", slog.String("step", step.name), slog.Duration("took", now().Sub(begun)))
+	}
+	return nil
+}
+
+// atStop registers what undoes a step.
+func (d *Daemon) atStop(undo func() error) { d.undo = append(d.undo, undo) }
+
+// stop undoes the steps, last first. Each is undone, whatever the others say.
+func (d *Daemon) stop() error {
+	var errs []error
+	for i := len(d.undo) - 1; i >= 0; i-- {
+		errs = append(errs, d.undo[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// serve answers until ctx ends or a listener fails.
+func (d *Daemon) serve(ctx context.Context) error {
+	failed := d.sockets.serve()
+	d.log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("version", d.opts.Version),
+		slog.String("runtime_dir", d.cfg.RuntimeDir), slog.Duration("took", now().Sub(d.started)))
+	d.notify(systemd.SdNotifyReady)
+	defer d.notify(systemd.SdNotifyStopping)
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		d.log.LogAttrs(context.WithoutCancel(ctx), slog.LevelInfo, "stopping")
+		return nil
+	}
+}
+
+// notify tells systemd (sd_notify(3)); without systemd it does nothing.
+func (d *Daemon) notify(state string) {
+	if _, err := systemd.SdNotify(false, state); err != nil {
+		d.log.Warn("systemd could not be told", slog.Any("error", err))
+	}
+}
+
+// directories makes the daemon's own directories, or refuses ones that others
+// may write in.
+func (d *Daemon) directories(context.Context) error {
+	if err := prepareDir(d.cfg.StateDir, 0o700); err != nil {
+		return err
+	}
+	return prepareDir(d.cfg.RuntimeDir, 0o755)
+}
+
+func (d *Daemon) openGate(context.Context) error {
+	all, err := profiles(d.cfg)
+	if err != nil {
+		return err
+	}
+	d.gate, err = policy.New(all, policy.Options{Now: now, Rand: rand.Reader, Skew: time.Minute})
+	return err
+}
+
+// openLedger opens the ledger and writes that the daemon started.
+func (d *Daemon) openLedger(context.Context) error {
+	sink, tail, err := audit.OpenFile(audit.FileOptions{
+		Dir: d.cfg.LedgerDir(), SegmentBytes: d.cfg.Ledger.SegmentSize.Bytes(), UnsafeNoSync: d.cfg.Ledger.UnsafeNoSync,
+	})
+	if err != nil {
+		return err
+	}
+	d.ledger, err = audit.Open(sink, audit.Options{Tail: tail, Now: now})
+	if err != nil {
+		return errors.Join(err, sink.Close())
+	}
+	d.atStop(d.ledger.Close)
+	return nil
+}
+
+func (d *Daemon) openRing(ctx context.Context) error {
+	store, err := filestore.Open(filepath.Join(d.cfg.StateDir, "keyring"), filestore.Options{})
+	if err != nil {
+		return err
+	}
+	d.atStop(store.Close)
+	d.ring, err = keyring.Open(ctx, store, d.backends, keyring.Options{
+		Now: now, Rand: rand.Reader, LeadTime: d.cfg.Lifecycle.LeadTime.Or(10 * time.Minute),
+		Drain: d.cfg.Lifecycle.Drain.Or(30 * time.Second), Log: d.log,
+	})
+	return err
+}
+
+// newLog makes the log that the configuration asks for.
+func newLog(w io.Writer, c config.Log) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: c.SlogLevel()}
+	if w == nil {
+		w = os.Stderr
+	}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}

@@ -1,0 +1,84 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/signetd/signet/daemon/server"
+	"github.com/signetd/signet/plugins"
+	"github.com/signetd/signet/plugins/host"
+	"github.com/signetd/signet/plugins/jwt"
+)
+
+// A stock is a token format that is compiled in. Its issuer still runs as a
+// process of its own; its inspector runs in the daemon.
+type stock struct {
+	issuer    func() plugins.Issuer
+	inspector func() plugins.Inspector
+}
+
+// stocks is the table of formats: a new one is one line.
+var stocks = map[string]stock{
+	"jwt": {jwt.New, jwt.NewInspector},
+}
+
+// StockIssuer returns the issuer of a compiled-in format, for the process that
+// serves it.
+func StockIssuer(format string) (plugins.Issuer, bool) {
+	s, ok := stocks[format]
+	if !ok {
+		return nil, false
+	}
+	return s.issuer(), true
+}
+
+// launchIssuers starts an issuer process for each format that a key has.
+func (d *Daemon) launchIssuers(ctx context.Context) error {
+	// Opened once and executed by descriptor: there is no path to swap.
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return fmt.Errorf("the daemon's own binary: %w", err)
+	}
+	d.atStop(self.Close)
+	for _, k := range d.cfg.Keys {
+		if d.issuers[k.Format] != nil {
+			continue
+		}
+		p, err := host.Launch(ctx, host.Spec{
+			Name: k.Format, Self: self, Args: []string{"issuer", k.Format},
+			Deadline: d.cfg.Issuers.Deadline.Or(time.Second), Log: d.log, Now: now,
+		})
+		if err != nil {
+			return fmt.Errorf("issuer %q: %w", k.Format, err)
+		}
+		d.issuers[k.Format] = p
+		d.atStop(p.Close)
+	}
+	return nil
+}
+
+// formats is each format with its process and its inspector.
+func (d *Daemon) formats() map[string]server.Format {
+	all := map[string]server.Format{}
+	for name, p := range d.issuers {
+		all[name] = server.Format{Issuer: p, Inspector: stocks[name].inspector()}
+	}
+	return all
+}
+
+// openParts starts issuers and opens back-ends at the same time: both wait
+// for something outside.
+func (d *Daemon) openParts(ctx context.Context) error {
+	var wg sync.WaitGroup
+	var issuers error
+	wg.Go(func() { issuers = d.launchIssuers(ctx) })
+	err := d.openBackends(ctx)
+	wg.Wait()
+	if err != nil {
+		return err
+	}
+	return issuers
+}

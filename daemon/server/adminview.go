@@ -1,0 +1,56 @@
+package server
+
+import (
+	"context"
+
+	signetv1 "github.com/signetd/signet/daemon/api/v1"
+	"github.com/signetd/signet/daemon/audit"
+	"github.com/signetd/signet/daemon/peer"
+)
+
+// ListKeys lists every key with all its versions.
+func (a *Admin) ListKeys(ctx context.Context, _ *signetv1.ListKeysRequest) (*signetv1.ListKeysReply, error) {
+	if err := a.view(ctx, RightView, "key.list"); err != nil {
+		return nil, err
+	}
+	reply := &signetv1.ListKeysReply{}
+	for _, e := range a.Pipeline.Ring.List() {
+		reply.Keys = append(reply.Keys, keyOf(e))
+	}
+	return reply, nil
+}
+
+// Status says how each part of the daemon is.
+func (a *Admin) Status(ctx context.Context, _ *signetv1.StatusRequest) (*signetv1.StatusReply, error) {
+	if err := a.view(ctx, RightView, "status"); err != nil {
+		return nil, err
+	}
+	return &signetv1.StatusReply{
+		Version: a.About.Version, Started: a.About.Started.Unix(), Parts: a.Parts(ctx),
+	}, nil
+}
+
+// Explain says why a request would be allowed or refused, for a caller that
+// need not exist, without signing anything.
+func (a *Admin) Explain(ctx context.Context, r *signetv1.ExplainRequest) (*signetv1.ExplainReply, error) {
+	if err := a.view(ctx, RightPolicy, "explain"); err != nil {
+		return nil, err
+	}
+	as := peer.Hypothetical(r.GetUid(), r.GetGid(), r.GetUnit(), r.GetExe())
+	why := a.Pipeline.Gate.Explain(ctx, requestOf(as, r.GetRequest()))
+	reply := &signetv1.ExplainReply{Allowed: why.Allowed, Rule: why.Rule, Reason: why.Reason}
+	for _, s := range why.Steps {
+		reply.Steps = append(reply.Steps, &signetv1.ExplainStep{Rule: s.Rule, Held: s.Held, Detail: s.Detail})
+	}
+	return reply, nil
+}
+
+// view admits a call that changes nothing. It is recorded only when refused:
+// a status page that is polled must not fill the ledger.
+func (a *Admin) view(ctx context.Context, right Right, op string) error {
+	caller, err := a.admit(ctx, right)
+	if err == nil {
+		return nil
+	}
+	return a.Pipeline.onTheWire(a.Pipeline.deny(ctx, audit.Event{Op: op, Caller: caller.String()}, err))
+}

@@ -1,0 +1,66 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+
+	signetv1 "github.com/signetd/signet/daemon/api/v1"
+	"github.com/signetd/signet/keyring"
+	"github.com/signetd/signet/plugins"
+	"github.com/signetd/signet/plugins/jwt"
+)
+
+// PublicKeys answers from memory, never from a back-end: an unknown kid can
+// make verifiers ask at any rate.
+func (s *Signer) PublicKeys(_ context.Context, r *signetv1.PublicKeysRequest) (*signetv1.PublicKeysReply, error) {
+	reply, err := s.Pipeline.publicKeys(r.GetProfile())
+	if err != nil {
+		return nil, s.Pipeline.onTheWire(err)
+	}
+	return reply, nil
+}
+
+func (p *Pipeline) publicKeys(profile string) (*signetv1.PublicKeysReply, error) {
+	names, err := p.keysOf(profile)
+	if err != nil {
+		return nil, err
+	}
+	reply := &signetv1.PublicKeysReply{}
+	var set []plugins.VerifyingKey
+	for _, name := range names {
+		versions, err := p.Ring.Verifiers(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range versions {
+			der, err := x509.MarshalPKIXPublicKey(v.Public)
+			if err != nil {
+				return nil, fmt.Errorf("key %q version %d: %w", name, v.Number, err)
+			}
+			reply.Keys = append(reply.Keys, &signetv1.PublicKey{
+				Key: name, Version: uint32(v.Number), Kid: v.Kid, //nolint:gosec // version numbers start at 1 and count rotations
+				Algorithm: string(v.Algorithm), State: string(v.State), Public: der,
+			})
+			set = append(set, plugins.VerifyingKey{ID: v.Kid, Algorithm: v.Algorithm, Public: v.Public})
+		}
+	}
+	reply.Jwks, err = jwt.JWKS(set)
+	return reply, err
+}
+
+// keysOf names the keys of one profile, or of all that may be published.
+func (p *Pipeline) keysOf(profile string) ([]string, error) {
+	if profile == "" {
+		var all []string
+		for _, e := range p.Ring.List() {
+			all = append(all, e.Name)
+		}
+		return all, nil
+	}
+	found, ok := p.Gate.Profile(profile)
+	if !ok {
+		return nil, fmt.Errorf("profile %q: %w", profile, keyring.ErrUnknownKey)
+	}
+	return []string{found.Key}, nil
+}

@@ -1,0 +1,85 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/signetd/signet/daemon/audit"
+	"github.com/signetd/signet/daemon/peer"
+	"github.com/signetd/signet/keyring"
+	"github.com/signetd/signet/plugins"
+)
+
+// A Signature is what the Sign lane gives out: the caller has the rest of its
+// token already.
+type Signature struct {
+	Bytes     []byte // in the form that the format writes
+	Kid       string
+	Algorithm string
+}
+
+// Sign signs a token body that the caller wrote, after reading it: policy
+// judges what the bytes really say, and the version they name must be one that
+// may sign.
+func (p *Pipeline) Sign(ctx context.Context, caller peer.Caller, profile string, tbs []byte) (Signature, error) {
+	event := audit.Event{Op: opSign, Caller: caller.String(), Profile: profile, Hash: hashOf(tbs)}
+	t, err := p.read(ctx, caller, profile, tbs)
+	if err != nil {
+		return Signature{}, p.deny(ctx, event, err)
+	}
+	m, err := p.finish(ctx, t)
+	if err != nil {
+		return Signature{}, err
+	}
+	return Signature{m.signature, t.key.Kid(), string(t.key.Algorithm())}, nil
+}
+
+// read turns bytes into a ticket, or refuses them.
+func (p *Pipeline) read(ctx context.Context, caller peer.Caller, name string, tbs []byte) (ticket, error) {
+	format, key, err := p.named(ctx, caller, name, tbs)
+	if err != nil {
+		return ticket{}, err
+	}
+	written, err := format.Inspector.Inspect(tbs, verifying(key))
+	if err != nil {
+		return ticket{}, err
+	}
+	approval, err := p.Gate.ApproveWritten(ctx, caller, name, written)
+	if err != nil {
+		return ticket{}, err
+	}
+	grant, err := approval.Use()
+	if err != nil {
+		return ticket{}, err
+	}
+	frame, err := format.Inspector.Frame(tbs)
+	if err != nil {
+		return ticket{}, err
+	}
+	if err := frame.Check(key.Algorithm()); err != nil {
+		return ticket{}, err
+	}
+	return ticket{opSign, caller, approval, grant, key, plugins.Draft{ToBeSigned: tbs, Frame: frame}}, nil
+}
+
+// named finds the key version that the bytes name, among those of the
+// profile's own key only.
+func (p *Pipeline) named(ctx context.Context, caller peer.Caller, name string, tbs []byte) (Format, *keyring.Key, error) {
+	profile, ok := p.Gate.Profile(name)
+	if !ok {
+		// The gate has the words for this; it approves nothing without a profile.
+		_, err := p.Gate.ApproveWritten(ctx, caller, name, plugins.Grant{})
+		return Format{}, nil, cmp.Or(err, keyring.ErrUnknownKey)
+	}
+	format, ok := p.Formats[profile.Format]
+	if !ok {
+		return Format{}, nil, fmt.Errorf("format %q: %w", profile.Format, ErrNoFormat)
+	}
+	kid, err := format.Inspector.KeyID(tbs)
+	if err != nil {
+		return Format{}, nil, err
+	}
+	key, err := p.Ring.Named(profile.Key, kid)
+	return format, key, err
+}

@@ -1,0 +1,126 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"sync"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// inFlight bounds the requests that one stream may have unanswered. Past it
+// the stream is not read, and the client's own flow control holds it back.
+const inFlight = 256
+
+// A courier carries one pipelined stream: batches of items in, batches of
+// outcomes out, each item handled on its own so that none waits for another.
+type courier[Item, Outcome any] struct {
+	recv   func() ([]Item, error)
+	send   func([]Outcome) error
+	handle func(context.Context, Item) Outcome
+
+	wg sync.WaitGroup // items being handled
+
+	mu      sync.Mutex
+	closed  bool
+	ready   []Outcome
+	sending bool
+	err     error
+}
+
+// run carries items until the client ends the stream or the daemon stops, and
+// returns when every item that was begun has been answered.
+func (c *courier[Item, Outcome]) run(ctx context.Context, stopping <-chan struct{}) error {
+	ended := make(chan error, 1)
+	go func() { ended <- c.carry(ctx) }()
+	var err error
+	select {
+	case err = <-ended:
+	case <-stopping:
+		// Returning ends the stream, which ends carry.
+		err = status.Error(codes.Unavailable, "the daemon is stopping\nhint: retry with back-off")
+	}
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.wg.Wait()
+	if err == nil {
+		err = c.err
+	}
+	return err
+}
+
+// carry hands items on until the stream ends.
+func (c *courier[Item, Outcome]) carry(ctx context.Context) error {
+	slots := make(chan struct{}, inFlight)
+	for {
+		items, err := c.recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			slots <- struct{}{}
+			if !c.begin() {
+				return nil
+			}
+			go func() {
+				defer c.wg.Done()
+				c.answer(c.handle(ctx, item))
+				<-slots
+			}()
+		}
+	}
+}
+
+// begin counts an item in, unless the stream is closing: what is not begun is
+// not answered, and its caller learns that the daemon stops.
+func (c *courier[Item, Outcome]) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.wg.Add(1)
+	}
+	return !c.closed
+}
+
+// answer queues an outcome. Whoever finds nobody sending sends, for itself and
+// for all that came meanwhile: no goroutine to wake, and under load many
+// answers share one message.
+func (c *courier[Item, Outcome]) answer(o Outcome) {
+	c.mu.Lock()
+	c.ready = append(c.ready, o)
+	if c.sending {
+		c.mu.Unlock()
+		return
+	}
+	c.sending = true
+	c.mu.Unlock()
+	runtime.Gosched() // let answers that are nearly there come along
+	for c.flush() {
+	}
+}
+
+// flush sends what is ready and reports whether it sent anything.
+func (c *courier[Item, Outcome]) flush() bool {
+	c.mu.Lock()
+	batch := c.ready
+	c.ready = nil
+	if len(batch) == 0 {
+		c.sending = false
+		c.mu.Unlock()
+		return false
+	}
+	c.mu.Unlock()
+	if err := c.send(batch); err != nil {
+		c.mu.Lock()
+		c.err = err
+		c.mu.Unlock()
+	}
+	return true
+}
