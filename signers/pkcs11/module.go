@@ -1,0 +1,229 @@
+package pkcs11
+
+/*
+#cgo LDFLAGS: -ldl
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+// The parts of PKCS #11 v2.40 that are used here directly: CK_FUNCTION_LIST is
+// a version and then functions in a fixed order (section 5.2 of the standard).
+typedef unsigned long ck_ulong;
+typedef struct { unsigned char major, minor; void *fn[68]; } function_list;
+enum { fn_Login = 18, fn_SignInit = 42, fn_Sign = 43 };
+
+typedef struct { ck_ulong mechanism; void *parameter; ck_ulong length; } ck_mechanism;
+typedef ck_ulong (*login_fn)(ck_ulong, ck_ulong, const unsigned char *, ck_ulong);
+typedef ck_ulong (*sign_init_fn)(ck_ulong, ck_mechanism *, ck_ulong);
+typedef ck_ulong (*sign_fn)(ck_ulong, const unsigned char *, ck_ulong, unsigned char *, ck_ulong *);
+
+// One signature to make. Short input stands in place, long input in memory of
+// its own; the longest signature is RSA 4096.
+typedef struct {
+	ck_ulong mechanism, key, rv, data_length, signature_length;
+	ck_ulong pss[3]; // CK_RSA_PKCS_PSS_PARAMS: hash, mask function, salt length
+	unsigned char *long_data;
+	unsigned char data[1024], signature[512];
+} sign_job;
+
+static function_list *load(const char *path, const char **why) {
+	function_list *list = NULL;
+	void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (lib == NULL) { *why = dlerror(); return NULL; }
+	ck_ulong (*get)(function_list **) = (ck_ulong (*)(function_list **))dlsym(lib, "C_GetFunctionList");
+	if (get == NULL || get(&list) != 0) { *why = "C_GetFunctionList failed"; return NULL; }
+	return list;
+}
+
+static ck_ulong login(function_list *l, ck_ulong session, const unsigned char *pin, ck_ulong length) {
+	return ((login_fn)l->fn[fn_Login])(session, 1, pin, length); // CKU_USER
+}
+
+// Signs n jobs in one crossing, with C_SignInit and one C_Sign each: the length
+// is known, so it is not asked for. It stops at the first error, since the
+// session can't be trusted after one; jobs it did not come to have rv -1.
+static void sign_batch(function_list *l, ck_ulong session, sign_job *jobs, int n) {
+	for (int i = 0; i < n; i++) jobs[i].rv = (ck_ulong)-1;
+	for (int i = 0; i < n; i++) {
+		sign_job *j = &jobs[i];
+		ck_mechanism m = { j->mechanism, NULL, 0 };
+		if (j->pss[0]) { m.parameter = j->pss; m.length = sizeof j->pss; }
+		j->signature_length = sizeof j->signature;
+		j->rv = ((sign_init_fn)l->fn[fn_SignInit])(session, &m, j->key);
+		if (j->rv == 0)
+			j->rv = ((sign_fn)l->fn[fn_Sign])(session, j->long_data ? j->long_data : j->data,
+				j->data_length, j->signature, &j->signature_length);
+		if (j->rv != 0) return;
+	}
+}
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"unsafe"
+
+	"github.com/miekg/pkcs11"
+	"golang.org/x/sys/unix"
+
+	"github.com/signetd/signet/signers"
+)
+
+// A module is a loaded vendor library. A process may initialise it only once,
+// and one C_Finalize ends it for everybody, so each has one owner here.
+type module struct {
+	path string
+	ctx  *pkcs11.Ctx      // for everything but the hot path
+	list *C.function_list // for signing and login
+
+	users  int
+	tokens map[string]*sync.Mutex // by serial: one key generation at a time
+}
+
+// modules are those that are loaded. A module is a fact of the process, not of
+// a back-end, and so is this table.
+var modules = struct {
+	sync.Mutex
+	byPath map[string]*module
+}{byPath: map[string]*module{}}
+
+// acquire loads and initialises a module, or shares it.
+func acquire(path string) (*module, error) {
+	modules.Lock()
+	defer modules.Unlock()
+	if m, ok := modules.byPath[path]; ok {
+		m.users++
+		return m, nil
+	}
+	m, err := load(path)
+	if err != nil {
+		return nil, err
+	}
+	modules.byPath[path] = m
+	return m, nil
+}
+
+func load(path string) (*module, error) {
+	ctx := pkcs11.New(path)
+	if ctx == nil {
+		return nil, fmt.Errorf("pkcs11: module %q can't be loaded: %w\nhint: check the path, and that it is built for this machine", path, signers.ErrUnavailable)
+	}
+	// The same library again: dlopen counts, and gives the same one.
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	var why *C.char
+	list := C.load(name, &why)
+	if list == nil {
+		return nil, fmt.Errorf("pkcs11: module %q: %s: %w", path, C.GoString(why), signers.ErrUnavailable)
+	}
+	if err := ctx.Initialize(); err != nil { // with CKF_OS_LOCKING_OK
+		return nil, fmt.Errorf("pkcs11: module %q: %w", path, failed("C_Initialize", err))
+	}
+	return &module{path: path, ctx: ctx, list: list, users: 1, tokens: map[string]*sync.Mutex{}}, nil
+}
+
+// release gives a module back; the last user finalises it. All its sessions
+// must be idle: modules crash when C_Finalize meets a call under way.
+func (m *module) release() error {
+	modules.Lock()
+	defer modules.Unlock()
+	if m.users--; m.users > 0 {
+		return nil
+	}
+	delete(modules.byPath, m.path)
+	err := m.ctx.Finalize()
+	m.ctx.Destroy()
+	if err != nil {
+		return failed("C_Finalize", err)
+	}
+	return nil
+}
+
+// generation is the lock around making and destroying keys of one token:
+// several modules fail or hang when two do so at once.
+func (m *module) generation(serial string) *sync.Mutex {
+	modules.Lock()
+	defer modules.Unlock()
+	if m.tokens[serial] == nil {
+		m.tokens[serial] = &sync.Mutex{}
+	}
+	return m.tokens[serial]
+}
+
+// loginOnce tries a PIN once. It goes to the module from locked memory and is
+// wiped, here and in pin.
+func (m *module) loginOnce(session pkcs11.SessionHandle, pin []byte) error {
+	defer clear(pin)
+	if len(pin) == 0 {
+		return fmt.Errorf("pkcs11: the PIN is empty: %w", signers.ErrDenied)
+	}
+	page, err := unix.Mmap(-1, 0, unix.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return fmt.Errorf("pkcs11: memory for the PIN: %w", err)
+	}
+	defer unix.Munmap(page) //nolint:errcheck // it was just mapped
+	if err := unix.Mlock(page); err != nil {
+		return fmt.Errorf("pkcs11: memory for the PIN can't be locked: %w\nhint: raise the limit of locked memory (LimitMEMLOCK= of the unit, ulimit -l)", err)
+	}
+	defer clear(page)
+	if len(pin) > len(page) {
+		return fmt.Errorf("pkcs11: the PIN has %d bytes: %w", len(pin), signers.ErrDenied)
+	}
+	n := copy(page, pin)
+	rv := C.login(m.list, C.ck_ulong(session), (*C.uchar)(unsafe.Pointer(&page[0])), C.ck_ulong(n))
+	if rv == pkcs11.CKR_OK || rv == pkcs11.CKR_USER_ALREADY_LOGGED_IN {
+		return nil
+	}
+	return failed("C_Login", pkcs11.Error(rv))
+}
+
+// batchMost is how many signatures are made in one crossing.
+const batchMost = 16
+
+// A batch is room for the jobs of one crossing, outside Go's memory.
+type batch struct{ jobs *[batchMost]C.sign_job }
+
+func newBatch() *batch {
+	return &batch{(*[batchMost]C.sign_job)(C.calloc(batchMost, C.sizeof_sign_job))}
+}
+
+func (b *batch) free() { C.free(unsafe.Pointer(b.jobs)) }
+
+// set puts a request at place i.
+func (b *batch) set(i int, r *request) {
+	j := &b.jobs[i]
+	j.mechanism, j.key = C.ck_ulong(r.key.mech.id), C.ck_ulong(r.key.handle.Load())
+	j.pss = [3]C.ck_ulong{C.ck_ulong(r.key.mech.hash), C.ck_ulong(r.key.mech.mgf), C.ck_ulong(r.key.mech.salt)}
+	j.data_length, j.long_data = C.ck_ulong(len(r.input)), nil
+	if len(r.input) > len(j.data) {
+		j.long_data = (*C.uchar)(C.CBytes(r.input))
+		return
+	}
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&j.data[0])), len(j.data)), r.input)
+}
+
+// errNotReached marks a job that an earlier one's error kept from being tried.
+var errNotReached = errors.New("pkcs11: not tried")
+
+// get takes the result from place i.
+func (b *batch) get(i int) ([]byte, error) {
+	j := &b.jobs[i]
+	if j.long_data != nil {
+		C.free(unsafe.Pointer(j.long_data))
+		j.long_data = nil
+	}
+	switch {
+	case j.rv == ^C.ck_ulong(0):
+		return nil, errNotReached
+	case j.rv != pkcs11.CKR_OK:
+		return nil, failed("C_Sign", pkcs11.Error(j.rv))
+	}
+	return C.GoBytes(unsafe.Pointer(&j.signature[0]), C.int(j.signature_length)), nil //nolint:gosec // at most 512
+}
+
+// sign makes the first n signatures of a batch in one crossing.
+func (m *module) sign(s pkcs11.SessionHandle, b *batch, n int) {
+	C.sign_batch(m.list, C.ck_ulong(s), &b.jobs[0], C.int(n)) //nolint:gosec // at most batchMost
+}

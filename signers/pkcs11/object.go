@@ -1,0 +1,285 @@
+package pkcs11
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"fmt"
+	"math/big"
+	"slices"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/signetd/signet/signers"
+)
+
+// A pair is the two objects of a key pair.
+type pair struct{ private, public pkcs11.ObjectHandle }
+
+// generate makes a pair that may sign and nothing else.
+func (b *Backend) generate(s pkcs11.SessionHandle, id signers.KeyID, m mechanism) (pair, error) {
+	attr := pkcs11.NewAttribute
+	public := []*pkcs11.Attribute{
+		attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_VERIFY, true), attr(pkcs11.CKA_ENCRYPT, false), attr(pkcs11.CKA_WRAP, false),
+		attr(pkcs11.CKA_ID, []byte(id)), attr(pkcs11.CKA_LABEL, []byte(id)),
+	}
+	if m.keyType == pkcs11.CKK_RSA {
+		public = append(public, attr(pkcs11.CKA_MODULUS_BITS, m.bits), attr(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
+	} else {
+		public = append(public, attr(pkcs11.CKA_EC_PARAMS, m.params))
+	}
+	private := []*pkcs11.Attribute{
+		attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_SENSITIVE, true), attr(pkcs11.CKA_EXTRACTABLE, false),
+		attr(pkcs11.CKA_SIGN, true), attr(pkcs11.CKA_SIGN_RECOVER, false), attr(pkcs11.CKA_DECRYPT, false),
+		attr(pkcs11.CKA_UNWRAP, false), attr(pkcs11.CKA_DERIVE, false),
+		attr(pkcs11.CKA_ID, []byte(id)), attr(pkcs11.CKA_LABEL, []byte(id)),
+	}
+	pub, priv, err := b.module.ctx.GenerateKeyPair(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(m.generate, nil)}, public, private)
+	if err != nil {
+		return pair{}, failed("C_GenerateKeyPair", err)
+	}
+	return pair{priv, pub}, nil
+}
+
+// remove destroys a pair by its handles, the private key first.
+func (b *Backend) remove(s pkcs11.SessionHandle, p pair) error {
+	for _, o := range []pkcs11.ObjectHandle{p.private, p.public} {
+		if o == 0 {
+			continue
+		}
+		if err := b.module.ctx.DestroyObject(s, o); err != nil && !is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID) {
+			return failed("C_DestroyObject", err)
+		}
+	}
+	return nil
+}
+
+// find locates a pair of the mechanism's kind and size.
+func (b *Backend) find(s pkcs11.SessionHandle, id signers.KeyID, m mechanism) (pair, error) {
+	p, err := b.locate(s, id)
+	if err != nil {
+		return pair{}, err
+	}
+	if p.private == 0 || p.public == 0 {
+		return pair{}, fmt.Errorf("half of the pair is missing: %w\nhint: destroy it, and make another", signers.ErrMismatch)
+	}
+	kind, err := b.attribute(s, p.private, pkcs11.CKA_KEY_TYPE)
+	if err != nil {
+		return pair{}, err
+	}
+	if ulong(kind) != uint64(m.keyType) {
+		return pair{}, fmt.Errorf("it is a key of another type: %w", signers.ErrMismatch)
+	}
+	return p, nil
+}
+
+// locate finds the objects called id. More than one of a class is an error:
+// one of them is not ours, and which can't be told.
+func (b *Backend) locate(s pkcs11.SessionHandle, id signers.KeyID) (pair, error) {
+	var p pair
+	for class, to := range map[uint]*pkcs11.ObjectHandle{pkcs11.CKO_PRIVATE_KEY: &p.private, pkcs11.CKO_PUBLIC_KEY: &p.public} {
+		byID, err := b.search(s, class, pkcs11.NewAttribute(pkcs11.CKA_ID, []byte(id)))
+		if err != nil {
+			return pair{}, err
+		}
+		byLabel, err := b.search(s, class, pkcs11.NewAttribute(pkcs11.CKA_LABEL, []byte(id)))
+		if err != nil {
+			return pair{}, err
+		}
+		all := slices.Compact(slices.Sorted(slices.Values(append(byID, byLabel...))))
+		switch {
+		case len(all) > 1:
+			return pair{}, fmt.Errorf("%d objects have this id or label: %w\nhint: find out who made the others, with `pkcs11-tool -O`", len(all), signers.ErrMismatch)
+		case len(all) == 1:
+			*to = all[0]
+		}
+	}
+	if p == (pair{}) {
+		return p, signers.ErrNotFound
+	}
+	return p, nil
+}
+
+// search lists objects of a class that have an attribute.
+func (b *Backend) search(s pkcs11.SessionHandle, class uint, want ...*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
+	want = append(want, pkcs11.NewAttribute(pkcs11.CKA_CLASS, class))
+	if err := b.module.ctx.FindObjectsInit(s, want); err != nil {
+		return nil, failed("C_FindObjectsInit", err)
+	}
+	var all []pkcs11.ObjectHandle
+	for {
+		some, _, err := b.module.ctx.FindObjects(s, 100)
+		if err != nil {
+			_ = b.module.ctx.FindObjectsFinal(s) // the search's error says more
+			return nil, failed("C_FindObjects", err)
+		}
+		if len(some) == 0 {
+			break
+		}
+		all = append(all, some...)
+	}
+	if err := b.module.ctx.FindObjectsFinal(s); err != nil {
+		return nil, failed("C_FindObjectsFinal", err)
+	}
+	return all, nil
+}
+
+// attribute reads one attribute. One at a time: a module fails the whole call
+// when one of several is sensitive or unknown.
+func (b *Backend) attribute(s pkcs11.SessionHandle, o pkcs11.ObjectHandle, name uint) ([]byte, error) {
+	got, err := b.module.ctx.GetAttributeValue(s, o, []*pkcs11.Attribute{pkcs11.NewAttribute(name, nil)})
+	if err != nil {
+		return nil, failed(fmt.Sprintf("C_GetAttributeValue(0x%x)", name), err)
+	}
+	if len(got) != 1 {
+		return nil, fmt.Errorf("C_GetAttributeValue(0x%x) gave %d values: %w", name, len(got), signers.ErrUnavailable)
+	}
+	return got[0].Value, nil
+}
+
+// promises are what the token must say of a private key of ours.
+var promises = []struct {
+	attribute uint
+	name      string
+	want      bool
+}{
+	{pkcs11.CKA_TOKEN, "CKA_TOKEN", true},
+	{pkcs11.CKA_PRIVATE, "CKA_PRIVATE", true},
+	{pkcs11.CKA_SENSITIVE, "CKA_SENSITIVE", true},
+	{pkcs11.CKA_ALWAYS_SENSITIVE, "CKA_ALWAYS_SENSITIVE", true},
+	{pkcs11.CKA_EXTRACTABLE, "CKA_EXTRACTABLE", false},
+	{pkcs11.CKA_NEVER_EXTRACTABLE, "CKA_NEVER_EXTRACTABLE", true},
+	{pkcs11.CKA_LOCAL, "CKA_LOCAL", true},
+	{pkcs11.CKA_SIGN, "CKA_SIGN", true},
+	{pkcs11.CKA_DECRYPT, "CKA_DECRYPT", false},
+	{pkcs11.CKA_UNWRAP, "CKA_UNWRAP", false},
+	{pkcs11.CKA_DERIVE, "CKA_DERIVE", false},
+	{pkcs11.CKA_SIGN_RECOVER, "CKA_SIGN_RECOVER", false},
+}
+
+// attest reads a private key's attributes back and refuses it unless they are
+// those of a key made in the token, that can't leave it, to sign only.
+func (b *Backend) attest(s pkcs11.SessionHandle, id signers.KeyID, p pair) error {
+	for _, promise := range promises {
+		value, err := b.attribute(s, p.private, promise.attribute)
+		if err != nil {
+			return err
+		}
+		if is := len(value) == 1 && value[0] == 1; len(value) != 1 || is != promise.want {
+			return fmt.Errorf("the token says that %s is %t: %w\nhint: a key of ours is made inside the token and may only sign; this one was not made by signet", promise.name, is, signers.ErrMismatch)
+		}
+	}
+	for _, o := range []pkcs11.ObjectHandle{p.private, p.public} {
+		// A module that cuts CKA_ID would have us destroy another's key.
+		value, err := b.attribute(s, o, pkcs11.CKA_ID)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(value, []byte(id)) {
+			return fmt.Errorf("the token says that CKA_ID is %q: %w", value, signers.ErrMismatch)
+		}
+	}
+	return nil
+}
+
+// public reads a public key, which must fit the algorithm.
+func (b *Backend) public(s pkcs11.SessionHandle, o pkcs11.ObjectHandle, alg signers.Algorithm) (crypto.PublicKey, error) {
+	p, err := alg.Params()
+	if err != nil {
+		return nil, err
+	}
+	read := b.publicPoint
+	if p.Kind == signers.KindRSA {
+		read = b.publicRSA
+	}
+	pub, err := read(s, o, p)
+	if err != nil {
+		return nil, err
+	}
+	return pub, alg.Fits(pub)
+}
+
+func (b *Backend) publicRSA(s pkcs11.SessionHandle, o pkcs11.ObjectHandle, _ signers.Params) (crypto.PublicKey, error) {
+	n, err := b.attribute(s, o, pkcs11.CKA_MODULUS)
+	if err != nil {
+		return nil, err
+	}
+	e, err := b.attribute(s, o, pkcs11.CKA_PUBLIC_EXPONENT)
+	if err != nil {
+		return nil, err
+	}
+	if exp := new(big.Int).SetBytes(e); exp.BitLen() > 31 {
+		return nil, fmt.Errorf("its public exponent has %d bits: %w", exp.BitLen(), signers.ErrMismatch)
+	}
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}, nil
+}
+
+// publicPoint reads CKA_EC_POINT, which is a DER OCTET STRING on some modules
+// and raw on others. Only its length tells: a raw point can look like DER.
+func (b *Backend) publicPoint(s pkcs11.SessionHandle, o pkcs11.ObjectHandle, p signers.Params) (crypto.PublicKey, error) {
+	point, err := b.attribute(s, o, pkcs11.CKA_EC_POINT)
+	if err != nil {
+		return nil, err
+	}
+	raw := ed25519.PublicKeySize
+	if p.Kind == signers.KindECDSA {
+		raw = 1 + 2*((p.Curve.Params().BitSize+7)/8)
+	}
+	switch head := len(point) - raw; {
+	case head == 2 && raw < 128 && point[0] == 4 && int(point[1]) == raw:
+		point = point[2:]
+	case head == 3 && raw >= 128 && point[0] == 4 && point[1] == 0x81 && int(point[2]) == raw:
+		point = point[3:]
+	case head != 0:
+		return nil, fmt.Errorf("its point has %d bytes: %w", len(point), signers.ErrMismatch)
+	}
+	if p.Kind == signers.KindEd25519 {
+		return ed25519.PublicKey(bytes.Clone(point)), nil
+	}
+	pub, err := ecdsa.ParseUncompressedPublicKey(p.Curve, point)
+	if err != nil {
+		return nil, fmt.Errorf("its point is not on the curve: %w: %w", signers.ErrMismatch, err)
+	}
+	return pub, nil
+}
+
+// List returns the ids of all private keys whose label and id are the same
+// and have our form.
+func (b *Backend) List(ctx context.Context) ([]signers.KeyID, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	done, err := b.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	objects, err := b.search(b.admin, pkcs11.CKO_PRIVATE_KEY)
+	if err != nil {
+		return nil, fmt.Errorf("pkcs11: list: %w", err)
+	}
+	var ids []signers.KeyID
+	for _, o := range objects {
+		label, err := b.attribute(b.admin, o, pkcs11.CKA_LABEL)
+		if err != nil {
+			continue // destroyed meanwhile, or not ours to read
+		}
+		id, err := b.attribute(b.admin, o, pkcs11.CKA_ID)
+		if err == nil && bytes.Equal(label, id) && signers.KeyID(id).Check() == nil {
+			ids = append(ids, signers.KeyID(id))
+		}
+	}
+	return ids, nil
+}
+
+// ulong reads a CK_ULONG, which has the machine's own order and length.
+func ulong(b []byte) uint64 {
+	var n uint64
+	for i := len(b) - 1; i >= 0; i-- { // little-endian: every platform we run on
+		n = n<<8 | uint64(b[i])
+	}
+	return n
+}
