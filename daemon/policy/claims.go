@@ -170,19 +170,53 @@ func canonicalValue(raw []byte) ([]byte, error) {
 	return members[0].Value, nil
 }
 
-// merge writes the claims of a grant, nil if there are none. A fixed claim that
-// was given too was found equal, and is written once.
+// merge writes the claims of a grant in canonical form, nil if there are none:
+// two sorted lists, zipped. A fixed claim that was given too was found equal,
+// and is written once.
 func merge(given, fixed []strictjson.Member) []byte {
-	all := slices.Clone(fixed)
-	for _, m := range given {
-		if _, twice := find(fixed, m.Name); !twice {
-			all = append(all, m)
+	slices.SortFunc(given, byName)
+	size := 2
+	for _, list := range [][]strictjson.Member{given, fixed} {
+		for i := range list {
+			size += len(list[i].Name) + len(list[i].Value) + len(`"":,`)
 		}
 	}
-	if len(all) == 0 {
+	out := make([]byte, 1, size)
+	out[0] = '{'
+	for len(given)+len(fixed) > 0 {
+		m := next(&given, &fixed)
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(strictjson.Quote(out, m.Name), ':')
+		out = append(out, m.Value...)
+	}
+	if len(out) == 1 {
 		return nil
 	}
-	return strictjson.Join(all)
+	return append(out, '}')
+}
+
+// next takes the first name off two sorted lists, off both if both have it.
+func next(a, b *[]strictjson.Member) strictjson.Member {
+	take := func(list *[]strictjson.Member) strictjson.Member {
+		m := (*list)[0]
+		*list = (*list)[1:]
+		return m
+	}
+	switch {
+	case len(*a) == 0:
+		return take(b)
+	case len(*b) == 0:
+		return take(a)
+	}
+	switch c := byName((*a)[0], (*b)[0]); {
+	case c < 0:
+		return take(a)
+	case c == 0:
+		take(a)
+	}
+	return take(b)
 }
 
 // isThumbprint reports whether s is a SHA-256 in base64url, the one way to

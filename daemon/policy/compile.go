@@ -52,6 +52,7 @@ type profile struct {
 	// rules are Callers again: those are handed out with the Profile, and
 	// whoever changes them must change no verdict.
 	rules      []CallerRule
+	ruleNames  []string            // "pay.callers[0]", as the ledger records them
 	prefixes   []string            // of subjects that end in "*"
 	fixed      []strictjson.Member // in order of name
 	conditions *conditions
@@ -99,6 +100,9 @@ func compile(p Profile, i int) (*profile, error) {
 		rules: cloneRules(p.Callers), fixed: c.claims(p), conditions: c.conditions(p.Conditions),
 	}
 	done.subjects, done.prefixes = c.subjects(p.Subjects)
+	for i := range p.Callers {
+		done.ruleNames = append(done.ruleNames, fmt.Sprintf("%s.callers[%d]", p.Name, i))
+	}
 	return done, errors.Join(c.errs...)
 }
 

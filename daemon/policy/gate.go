@@ -30,6 +30,7 @@ type Gate struct {
 	skew     time.Duration
 	issue    []check
 	sign     []check
+	nothing  *profile // stands in for a profile that is not there, and allows nothing
 }
 
 // New checks every profile and returns a Gate, or all that is wrong: a joined
@@ -38,7 +39,7 @@ func New(profiles []Profile, o Options) (*Gate, error) {
 	g := &Gate{
 		profiles: make(map[string]*profile, len(profiles)),
 		now:      o.Now, rand: o.Rand, skew: cmp.Or(o.Skew, DefaultSkew),
-		issue: issueChecks(), sign: signChecks(),
+		issue: issueChecks(), sign: signChecks(), nothing: &profile{},
 	}
 	errs := []error{o.check()}
 	for i, p := range profiles {
@@ -116,7 +117,7 @@ func (g *Gate) Explain(_ context.Context, r Request) Explanation {
 }
 
 func (g *Gate) judge(r Request) *judgement {
-	j := &judgement{Request: r, profile: &profile{}, now: g.now(), skew: g.skew}
+	j := &judgement{Request: r, profile: g.nothing, now: g.now(), skew: g.skew}
 	if p, ok := g.profiles[r.Profile]; ok {
 		j.profile, j.found = p, true
 	}

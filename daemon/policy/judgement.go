@@ -91,7 +91,7 @@ func (c *check) step(j *judgement, d *Denial) Step {
 
 // allowedBy names the rules that allowed the request.
 func (j *judgement) allowedBy() string {
-	rule := fmt.Sprintf("%s.callers[%d]", j.profile.Name, j.selected)
+	rule := j.profile.ruleNames[j.selected]
 	if j.permitted != "" {
 		rule += " " + j.permitted
 	}

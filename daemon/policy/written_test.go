@@ -61,7 +61,7 @@ var writtenDenials = []struct {
 	{"valid before issue", RuleNotBefore, "before its issue", func(g *plugins.Grant) { g.NotBefore = g.IssuedAt.Add(-6 * time.Second) }, ""},
 	{"valid only at its end", RuleNotBefore, "would expire", func(g *plugins.Grant) { g.NotBefore = g.Expires }, ""},
 	{"valid between seconds", RuleNotBefore, "whole seconds", func(g *plugins.Grant) { g.NotBefore = g.NotBefore.Add(time.Nanosecond) }, ""},
-	{"no end", RuleExpires, "missing", func(g *plugins.Grant) { g.Expires = time.Time{} }, RuleLifetime},
+	{"no end", RuleExpires, "missing", func(g *plugins.Grant) { g.Expires = time.Time{} }, RuleNotBefore},
 	{"expired", RuleExpires, "already", func(g *plugins.Grant) {
 		g.IssuedAt, g.Expires, g.NotBefore = g.IssuedAt.Add(-5*time.Second), g.IssuedAt, time.Time{}
 	}, ""},
