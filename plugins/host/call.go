@@ -71,7 +71,7 @@ func result(r *pluginsv1.PrepareReply, most int) (plugins.Draft, error) {
 
 // clean makes text from an issuer fit for a log and a caller: short, one line,
 // nothing that a terminal obeys.
-func clean(text string) string { return cleanTo(text, wire.MaxRefusal) }
+func clean(text string) string { return cleanTo(text, wire.MaxText) }
 
 func cleanTo(text string, most int) string {
 	if len(text) > most {

@@ -178,9 +178,9 @@ func (p *Process) keepRunning(s *session) {
 		if p.ctx.Err() != nil {
 			return
 		}
-		p.faults.Add(1)
 		p.spec.Log.Warn("issuer process ended", slog.String("issuer", p.spec.Name), slog.Int("pid", s.child.PID()),
 			slog.String("why", why.Error()), slog.String("how", s.child.How()))
+		p.faults.Add(1)
 		s = p.again(b)
 	}
 }
@@ -219,8 +219,8 @@ func (p *Process) again(b *budget) *session {
 		if err == nil {
 			return s
 		}
-		p.faults.Add(1)
 		p.spec.Log.Warn("issuer process did not start", slog.String("issuer", p.spec.Name), slog.String("why", err.Error()))
+		p.faults.Add(1)
 	}
 }
 

@@ -6,6 +6,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -67,5 +68,5 @@ func (e *issuerEnd) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
 
 // GRPCClient implements plugin.GRPCPlugin; this end has none.
 func (e *issuerEnd) GRPCClient(context.Context, *plugin.GRPCBroker, *grpc.ClientConn) (any, error) {
-	return nil, plugin.ErrProcessNotFound
+	return nil, errors.ErrUnsupported
 }

@@ -134,7 +134,7 @@ func (s *server) refusal(err error) string {
 		return "the issuer failed on this grant"
 	}
 	text := strings.ToValidUTF8(strings.TrimSuffix(err.Error(), ": "+plugins.ErrRefused.Error()), "?")
-	for len(text) > wire.MaxRefusal {
+	for len(text) > wire.MaxText {
 		_, n := utf8.DecodeLastRuneInString(text)
 		text = text[:len(text)-n]
 	}

@@ -60,7 +60,7 @@ func equal(a, b crypto.PublicKey) bool {
 }
 
 func newKey(k plugins.VerifyingKey) (*pluginsv1.VerifyingKey, error) {
-	if !utf8.ValidString(k.ID) || len(k.ID) > MaxRefusal {
+	if !utf8.ValidString(k.ID) || len(k.ID) > MaxText {
 		return nil, fmt.Errorf("key: the id is not short UTF-8 text: %w", plugins.ErrRefused)
 	}
 	if err := k.Algorithm.Fits(k.Public); err != nil {

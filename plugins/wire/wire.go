@@ -27,7 +27,7 @@ const (
 	MaxBatch   = 64        // requests in one message
 	MaxRequest = 256 << 10 // one request, in bytes
 	MaxDraft   = 128 << 10 // one draft, in bytes
-	MaxRefusal = 256       // the text of one refusal, in bytes
+	MaxText    = 256       // a refusal, or the id of a key, in bytes
 	MaxMessage = 1 << 20   // one message, in bytes; a single request or draft always fits
 
 	MaxOverhead = 128 // what a request or a reply has besides grant, key and draft
