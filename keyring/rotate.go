@@ -231,7 +231,7 @@ func (r *Ring) leadTimeOver(e *Entry, v *Version, early bool) error {
 	// Times on record are cut to whole seconds, so one second more.
 	from := v.Published.Add(r.opts.LeadTime + time.Second)
 	if r.opts.LeadTime > 0 && r.opts.Now().Before(from) {
-		return fmt.Errorf("key %q version %d: %w\nhint: activate it after %s, or at once with --before-lead-time if tokens that fail to verify are the smaller evil", e.Name, v.Number, ErrTooEarly, from.Format(time.RFC3339))
+		return fmt.Errorf("version %d: %w\nhint: activate it after %s, or at once with --before-lead-time if tokens that fail to verify are the smaller evil", v.Number, ErrTooEarly, from.Format(time.RFC3339))
 	}
 	return nil
 }

@@ -51,7 +51,9 @@ func (e exitCode) Unwrap() error { return e.error }
 
 // message is what a person reads: a gRPC status without its wrapping.
 func message(err error) string {
-	if st, ok := status.FromError(err); ok {
+	var remote interface{ GRPCStatus() *status.Status }
+	if errors.As(err, &remote) {
+		st := remote.GRPCStatus()
 		return fmt.Sprintf("%s: %s", words(st.Code().String()), st.Message())
 	}
 	return err.Error()
