@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -220,12 +221,48 @@ func TestACommandThatOthersMayReplaceIsRefused(t *testing.T) {
 }
 
 func TestACommandThatHangsIsStopped(t *testing.T) {
-	// The second leaves a child in a session of its own that holds the pipe.
-	for _, body := range []string{"echo " + theSecret + "; sleep 600", "setsid sleep 2 & echo " + theSecret} {
-		got, err := runWithin(t.Context(), []string{script(t, body)}, 50*time.Millisecond)
-		if !errors.Is(err, context.DeadlineExceeded) || got != nil {
-			t.Errorf("%q: got %d bytes, %v; want DeadlineExceeded", body, len(got), err)
-		}
+	got, err := runWithin(t.Context(), []string{script(t, "echo "+theSecret+"; sleep 600")}, 50*time.Millisecond)
+	if !errors.Is(err, context.DeadlineExceeded) || got != nil {
+		t.Errorf("got %d bytes, %v; want DeadlineExceeded", len(got), err)
+	}
+}
+
+// What a command started ends with it: the other end of a pipe is closed when
+// the last of its processes is gone.
+func TestACommandIsStoppedWithItsChildren(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	end, err := os.OpenFile(fifo, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end.Close()
+	if _, err := runWithin(t.Context(), []string{script(t, "sleep 600 >"+fifo+" & sleep 600")}, 200*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v, want DeadlineExceeded", err)
+	}
+	if _, err := end.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the child's end: got %v, want EOF", err)
+	}
+}
+
+// What a command leaves behind, in a session of its own, holds the pipe open
+// for as long as the test lets it: it must not hold us.
+func TestWhatACommandLeavesBehindDoesNotHoldUs(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Open for both: the left one can open its end, and waits for ours to close.
+	ours, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	got, err := runWithin(t.Context(), []string{script(t, "setsid /bin/cat "+fifo+" & echo "+theSecret)}, 50*time.Millisecond)
+	if !errors.Is(err, context.DeadlineExceeded) || got != nil {
+		t.Errorf("got %d bytes, %v; want DeadlineExceeded", len(got), err)
 	}
 }
 
