@@ -138,10 +138,10 @@ func newMetrics(cfg *config.Config, version string) *metrics.Metrics {
 }
 
 // measureParts shows the parts' health and the versions' states at each scrape.
-func (d *Daemon) measureParts() {
+func (d *Daemon) measureParts(ctx context.Context) {
 	d.metrics.Watch(func() []metrics.Part {
 		var all []metrics.Part
-		for _, p := range d.parts(context.Background()) {
+		for _, p := range d.parts(ctx) {
 			all = append(all, metrics.Part{Kind: p.GetKind(), Name: p.GetName(), Healthy: p.GetHealthy()})
 		}
 		return all

@@ -39,7 +39,7 @@ type sockets struct {
 
 // openSockets makes the sockets. They appear complete, and last: a client that
 // sees one can be answered.
-func (d *Daemon) openSockets(context.Context) error {
+func (d *Daemon) openSockets(ctx context.Context) error {
 	gid, err := groupID(d.cfg.Sockets.Group)
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func (d *Daemon) openSockets(context.Context) error {
 		Gate: d.gate, Ring: d.ring, Ledger: d.ledger, Formats: d.formats(),
 		Metrics: d.metrics, Log: d.log, Now: now,
 	}
-	d.measureParts()
+	d.measureParts(ctx)
 	d.sockets = d.newServers()
 	d.atStop(d.closeSockets)
 	for _, s := range []struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -69,7 +70,7 @@ func (a *Admin) record(ctx context.Context, right Right, e audit.Event) error {
 		return a.Pipeline.Ledger.Record(ctx, e)
 	}
 	if err := a.Pipeline.Ledger.RecordUrgent(ctx, e); err != nil {
-		a.Pipeline.complain("revocation goes ahead without a record", err)
+		a.Pipeline.Log.ErrorContext(ctx, "revocation goes ahead without a record", slog.Any("error", err))
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func (t ticket) join(in plugins.Inspector, sig []byte) (made, error) {
 	}
 	tbs, back, err := in.Parse(token, alg)
 	if err != nil {
-		return made{}, fmt.Errorf("%w: the finished token: %v", ErrTampered, err)
+		return made{}, fmt.Errorf("%w: the finished token: %w", ErrTampered, err)
 	}
 	if !bytes.Equal(tbs, t.draft.ToBeSigned) {
 		return made{}, fmt.Errorf("%w: the finished token carries other bytes", ErrTampered)

@@ -77,14 +77,14 @@ func (p *Pipeline) prepare(ctx context.Context, a *policy.Approval, key *keyring
 func readBack(in plugins.Inspector, d plugins.Draft, granted plugins.Grant, vk plugins.VerifyingKey) error {
 	says, err := in.Inspect(d.ToBeSigned, vk)
 	if err != nil {
-		return fmt.Errorf("%w: %v", ErrTampered, err)
+		return fmt.Errorf("%w: %w", ErrTampered, err)
 	}
 	if !says.Equal(granted) {
 		return fmt.Errorf("%w: field %s", ErrTampered, says.Diff(granted))
 	}
 	frame, err := in.Frame(d.ToBeSigned)
 	if err != nil {
-		return fmt.Errorf("%w: %v", ErrTampered, err)
+		return fmt.Errorf("%w: %w", ErrTampered, err)
 	}
 	if !frame.Equal(d.Frame) {
 		return fmt.Errorf("%w: frame", ErrTampered)

@@ -96,11 +96,6 @@ func (p *Pipeline) onTheWire(err error) error {
 	return st.Err()
 }
 
-// complain logs a fault that no caller hears of.
-func (p *Pipeline) complain(msg string, err error) {
-	p.Log.LogAttrs(context.Background(), slog.LevelError, msg, slog.Any("error", err))
-}
-
 // reasonFor is why a request was refused, as the ledger keeps it: the words
 // that the caller got.
 func reasonFor(err error) string {

@@ -359,8 +359,9 @@ func (r *reader) scalar(kind jsontext.Kind, t jsontext.Token) ([]byte, error) {
 		return []byte(t.String()), nil
 	case 'n':
 		return nil, r.refuse("null is refused: absent and null read differently\nhint: leave the member out")
+	default:
+		return nil, r.refuse("not a value")
 	}
-	return nil, r.refuse("not a value")
 }
 
 // number accepts what every reader reads as the same integer.

@@ -83,7 +83,7 @@ func rsaMechanism(p signers.Params) mechanism {
 	m := mechanism{id: pkcs11.CKM_RSA_PKCS, generate: pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, keyType: pkcs11.CKK_RSA, bits: p.Bits}
 	if p.PSS {
 		m.id, m.inputLength = pkcs11.CKM_RSA_PKCS_PSS, p.Hash.Size()
-		m.hash, m.mgf, m.salt = h.id, h.mgf, uint(p.Hash.Size()) //nolint:gosec // 32 to 64
+		m.hash, m.mgf, m.salt = h.id, h.mgf, uint(p.Hash.Size())
 		return m
 	}
 	m.prefix, m.inputLength = h.prefix, len(h.prefix)+p.Hash.Size()

@@ -220,10 +220,10 @@ func (b *batch) get(i int) ([]byte, error) {
 	case j.rv != pkcs11.CKR_OK:
 		return nil, failed("C_Sign", pkcs11.Error(j.rv))
 	}
-	return C.GoBytes(unsafe.Pointer(&j.signature[0]), C.int(j.signature_length)), nil //nolint:gosec // at most 512
+	return C.GoBytes(unsafe.Pointer(&j.signature[0]), C.int(j.signature_length)), nil
 }
 
 // sign makes the first n signatures of a batch in one crossing.
 func (m *module) sign(s pkcs11.SessionHandle, b *batch, n int) {
-	C.sign_batch(m.list, C.ck_ulong(s), &b.jobs[0], C.int(n)) //nolint:gosec // at most batchMost
+	C.sign_batch(m.list, C.ck_ulong(s), &b.jobs[0], C.int(n))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	"github.com/miekg/pkcs11"
@@ -175,7 +176,9 @@ func (b *Backend) round(s *session, batch []*request) []*request {
 	if len(again) == 0 && live[len(live)-1].err != nil {
 		// An error leaves an operation open on some modules: never lend such
 		// a session again.
-		b.replace(s)
+		if err := b.replace(s); err != nil {
+			b.cfg.Log.Error("pkcs11 session could not be replaced", slog.Any("error", err))
+		}
 	}
 	return again
 }

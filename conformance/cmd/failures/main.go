@@ -55,7 +55,7 @@ func (e event) take(said map[string]*strings.Builder, out io.Writer) {
 		if said[name] == nil {
 			said[name] = &strings.Builder{}
 		}
-		said[name].WriteString(e.Output)
+		said[name].WriteString(e.Output) //nolint:gosec // a Builder does not fail
 	case "fail", "build-fail":
 		if b := said[name]; b != nil {
 			fmt.Fprintf(out, "\n%s\n%s", name, b)

@@ -45,7 +45,7 @@ func socket(runtimeDir, name string) (string, error) {
 		dir = "/run/signet"
 	}
 	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
+	if _, err := os.Stat(path); err != nil { //nolint:gosec // the user names it
 		return "", fmt.Errorf("no daemon at %s: %w\nhint: start it with `signet serve`, or name its directory with --runtime-dir or SIGNET_RUNTIME_DIR", path, err)
 	}
 	return path, nil

@@ -58,5 +58,4 @@ func paint(w io.Writer, code, s string) string {
 }
 
 func green(w io.Writer, s string) string { return paint(w, "32", s) }
-func red(w io.Writer, s string) string   { return paint(w, "31", s) }
 func bold(w io.Writer, s string) string  { return paint(w, "1", s) }
