@@ -72,6 +72,7 @@ func (r CallerRule) mismatch(c peer.Caller) string {
 	return r.processMismatch(c)
 }
 
+// processMismatch compares what rests on the process that connected.
 func (r CallerRule) processMismatch(c peer.Caller) string {
 	if r.Unit != "" {
 		if why := differs("unit", c.Unit, func(have string) bool { return have == r.Unit }); why != "" {
@@ -101,6 +102,7 @@ func differs(what string, read func() (string, bool), same func(string) bool) st
 	return ""
 }
 
+// within takes whole elements: "/ci.slice2" is not below "/ci.slice".
 func within(cgroup, top string) bool {
 	return cgroup == top || strings.HasPrefix(cgroup, top+"/")
 }

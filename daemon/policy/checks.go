@@ -25,6 +25,8 @@ func issueChecks() []check {
 	}
 }
 
+// judgeProfile tells an unknown profile from a forbidden one: names of profiles
+// are no secret, and a typing mistake should be seen at once.
 func (j *judgement) judgeProfile() *Denial {
 	if j.found {
 		return nil
@@ -59,9 +61,11 @@ func (j *judgement) judgeCaller() *Denial {
 	return d
 }
 
+// callerMismatches says of each rule what differs. It is for Explain alone: a
+// flood of denied requests must not pay for texts that nobody reads.
 func (j *judgement) callerMismatches() string {
 	if !j.explaining {
-		return "" // not on the hot path of a flood of denials
+		return ""
 	}
 	var all []string
 	for i, r := range j.profile.rules {
@@ -74,7 +78,8 @@ func (j *judgement) tellCaller() string {
 	return fmt.Sprintf("%s is selected by callers[%d]: %s", j.Caller, j.selected, j.profile.rules[j.selected])
 }
 
-// judgeSubject keeps the subject out of its messages: it may name a person.
+// judgeSubject keeps subjects out of its messages, the profile's too: they may
+// name people, and denials are written to the ledger.
 func (j *judgement) judgeSubject() *Denial {
 	if j.Subject == "" {
 		return deny("say who the token is about", "the subject is missing")
@@ -83,7 +88,9 @@ func (j *judgement) judgeSubject() *Denial {
 		return deny("", "the subject is over %d bytes, or has control characters or invalid UTF-8", maxSubject)
 	}
 	if _, ok := j.profile.subject(j.Subject); !ok {
-		return deny("allowed: "+list(j.profile.Subjects), "the subject is not one that profile %s allows", quote(j.profile.Name))
+		d := deny("`signet explain` shows which it allows", "the subject is not one that profile %s allows", quote(j.profile.Name))
+		d.detail = "allowed: " + list(j.profile.Subjects)
+		return d
 	}
 	return nil
 }
@@ -93,6 +100,7 @@ func (j *judgement) tellSubject() string {
 	return "the subject is allowed by " + quote(by)
 }
 
+// judgeAudience wants an audience, or any verifier could be shown the token.
 func (j *judgement) judgeAudience() *Denial {
 	if len(j.Audience) == 0 {
 		return deny("name at least one of: "+list(j.profile.Audiences), "the audience is missing; a token is never for everybody")
@@ -102,6 +110,8 @@ func (j *judgement) judgeAudience() *Denial {
 
 func (j *judgement) tellAudience() string { return "allowed: " + list(j.Audience) }
 
+// judgeScope lets a token be good for nothing in particular; never for more
+// than the profile says.
 func (j *judgement) judgeScope() *Denial {
 	return j.each("scope", j.Scope, j.profile.scopes, j.profile.Scopes)
 }
@@ -146,7 +156,8 @@ func (j *judgement) tellLifetime() string {
 	return fmt.Sprintf("%v, the ceiling is %v", j.TTL, j.profile.MaxTTL)
 }
 
-// judgeHolder checks that a confirmation is one that a verifier can use.
+// judgeHolder checks that a confirmation is one that a verifier can use: one it
+// can't make sense of, it might pass over, and the token would be a bearer's.
 func (j *judgement) judgeHolder() *Denial {
 	if j.Holder == (plugins.Holder{}) {
 		if j.profile.RequireHolder {

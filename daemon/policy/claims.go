@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,7 +19,9 @@ func isReserved(name string) bool {
 	return slices.ContainsFunc(reserved, func(r string) bool { return strings.EqualFold(r, name) })
 }
 
-// claims checks which names may be given and makes the fixed ones ready.
+// claims checks which names may be given and makes the fixed ones ready, in
+// order of name. Everything that can be checked here is not checked again for
+// each request.
 func (c *compiler) claims(p Profile) []strictjson.Member {
 	var taken []string
 	for i, name := range p.AllowedClaims {
@@ -26,11 +29,12 @@ func (c *compiler) claims(p Profile) []strictjson.Member {
 		taken = append(taken, name)
 	}
 	var fixed []strictjson.Member
-	for name, raw := range p.FixedClaims {
+	for _, name := range slices.Sorted(maps.Keys(p.FixedClaims)) {
 		at := "claims.fixed." + name
+		// A claim may be both: then callers may repeat it, as it is.
 		others := slices.DeleteFunc(slices.Clone(taken), func(t string) bool { return t == name })
 		c.claimName(at, name, others)
-		value, err := canonicalValue(raw)
+		value, err := canonicalValue(p.FixedClaims[name])
 		if err != nil {
 			problem, _, _ := strings.Cut(err.Error(), "\n")
 			c.bad(at, "write one JSON value, its numbers whole and below 2^53", "%s", problem)
@@ -38,7 +42,6 @@ func (c *compiler) claims(p Profile) []strictjson.Member {
 		fixed = append(fixed, strictjson.Member{Name: name, Value: value})
 		taken = append(others, name)
 	}
-	slices.SortFunc(fixed, byName)
 	return fixed
 }
 
@@ -57,6 +60,8 @@ func (c *compiler) claimName(at, name string, taken []string) {
 	}
 }
 
+// isClaimName keeps to names that read the same in every language, escaped or
+// not; RFC 7519 itself allows any string.
 func isClaimName(s string) bool {
 	odd := func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }
 	return s != "" && len(s) <= maxTokenID && !strings.ContainsFunc(s, odd)
@@ -89,7 +94,9 @@ func (j *judgement) judgeWrittenClaims() *Denial {
 	return nil
 }
 
-// parseClaims returns the claims that the caller gave, each of them allowed.
+// parseClaims returns the claims that the caller gave, each of them allowed. It
+// reads with the decoder that the inspector and every verifier of ours use, so
+// that what is judged here is what they will see.
 func (j *judgement) parseClaims() ([]strictjson.Member, *Denial) {
 	if len(j.Claims) == 0 {
 		return nil, nil
@@ -115,6 +122,8 @@ func denyClaims(err error) *Denial {
 	return deny(hint, "claims: %s", text)
 }
 
+// judgeClaim looks at one. A fixed claim may be repeated, since a caller may
+// not know what is fixed, but never contradicted.
 func (j *judgement) judgeClaim(m *strictjson.Member) *Denial {
 	if f, fixed := find(j.profile.fixed, m.Name); fixed {
 		if !bytes.Equal(f.Value, m.Value) {
@@ -131,6 +140,7 @@ func (j *judgement) judgeClaim(m *strictjson.Member) *Denial {
 	return deny("allowed: "+list(j.profile.AllowedClaims), "claim %s is not allowed by profile %s", quote(m.Name), quote(j.profile.Name))
 }
 
+// tellClaims names claims and leaves out their values, as denials do.
 func (j *judgement) tellClaims() string {
 	if len(j.Claims) == 0 && len(j.profile.fixed) == 0 {
 		return "none given, none fixed"
@@ -158,7 +168,9 @@ func namesOf(in []strictjson.Member) []string {
 	return names
 }
 
-// canonicalValue reads one strict JSON value, by way of an object that has it.
+// canonicalValue reads one strict JSON value, by way of an object that has it:
+// the strict decoder reads objects only. More than one member means that raw
+// was not one value.
 func canonicalValue(raw []byte) ([]byte, error) {
 	members, err := strictjson.Object(slices.Concat([]byte(`{"v":`), raw, []byte(`}`)), strictjson.Limits{})
 	if err != nil {

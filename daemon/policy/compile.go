@@ -32,6 +32,7 @@ func (e *FieldError) Error() string {
 	return text
 }
 
+// A set answers in the same time however long a profile's list is.
 type set map[string]struct{}
 
 func setOf(names []string) set {
@@ -79,6 +80,7 @@ type compiler struct {
 	errs   []error
 }
 
+// bad notes a mistake and goes on, so that one start shows them all.
 func (c *compiler) bad(field, hint, format string, args ...any) {
 	path := fmt.Sprintf("profiles[%d].%s", c.number, field)
 	c.errs = append(c.errs, &FieldError{path, c.name, fmt.Sprintf(format, args...), hint})
@@ -106,6 +108,7 @@ func compile(p Profile, i int) (*profile, error) {
 	return done, errors.Join(c.errs...)
 }
 
+// cloneRules copies what the rules point to as well.
 func cloneRules(rules []CallerRule) []CallerRule {
 	clone := func(id *uint32) *uint32 {
 		if id == nil {
@@ -121,6 +124,8 @@ func cloneRules(rules []CallerRule) []CallerRule {
 	return all
 }
 
+// names wants type and issuer as well: without them tokens of different purpose
+// could stand in for each other (RFC 8725 sections 3.8 and 3.11).
 func (c *compiler) names(p Profile) {
 	if !isName(p.Name) {
 		c.bad("name", "use 1 to 63 of a-z, 0-9, \"-\", \"_\" and \".\", a letter or digit first", "%s is not a name", quote(p.Name))
@@ -137,6 +142,7 @@ func (c *compiler) names(p Profile) {
 	}
 }
 
+// callers wants somebody: a profile for nobody is a mistake, not a lock.
 func (c *compiler) callers(rules []CallerRule) {
 	if len(rules) == 0 {
 		c.bad("callers", "name who may use the profile by uid, gid, unit or cgroup", "nobody is allowed: the list is empty")
@@ -149,6 +155,7 @@ func (c *compiler) callers(rules []CallerRule) {
 	}
 }
 
+// lifetime holds the profile's ceiling against ours.
 func (c *compiler) lifetime(most time.Duration) {
 	switch {
 	case most <= 0:
@@ -176,6 +183,8 @@ func (c *compiler) unique(field string, names []string, required bool, fits func
 	}
 }
 
+// subjects sorts patterns into exact ones and prefixes. A bare "*" allows
+// everybody, as it says.
 func (c *compiler) subjects(patterns []string) (set, []string) {
 	c.unique("subjects", patterns, true, func(s string) bool { return sound(s, maxSubject) })
 	exact, prefixes := set{}, []string(nil)
@@ -194,6 +203,7 @@ func (c *compiler) subjects(patterns []string) (set, []string) {
 	return exact, prefixes
 }
 
+// isName keeps profile names fit for logs, labels of metrics and file names.
 func isName(s string) bool {
 	odd := func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'

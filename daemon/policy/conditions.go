@@ -19,7 +19,9 @@ type conditions struct {
 	set *cedar.PolicySet
 }
 
-// conditions compiles Cedar text; nil when there is none.
+// conditions compiles Cedar text; nil when there is none. All texts are one set:
+// any of them may forbid what another permits. A policy's id ends in the place
+// it stands at, which is all that a caller is told of it.
 func (c *compiler) conditions(all []Condition) *conditions {
 	if len(all) == 0 {
 		return nil
@@ -84,6 +86,8 @@ func (j *judgement) judgeConditions() *Denial {
 	return nil
 }
 
+// forbidden tells a policy that forbids from none that permits: they are mended
+// in different places.
 func (j *judgement) forbidden(why cedar.Diagnostic) *Denial {
 	hint := "`signet explain` shows the conditions"
 	if len(why.Reasons) == 0 {
@@ -109,6 +113,7 @@ func (j *judgement) principal() cedar.EntityUID {
 	return cedar.NewEntityUID("Caller", cedar.String("uid:"+strconv.FormatUint(uint64(j.Caller.UID()), 10)))
 }
 
+// question puts the request into Cedar's terms.
 func (j *judgement) question(claims cedar.Record) cedar.Request {
 	lane := cedar.String("issue")
 	if j.written != nil {
@@ -122,7 +127,8 @@ func (j *judgement) question(claims cedar.Record) cedar.Request {
 	}
 }
 
-// entities has the caller; what is not known of it is absent.
+// entities has the caller; what is not known of it is absent, and a condition
+// that asks for it fails and denies.
 func (j *judgement) entities() cedar.EntityMap {
 	attributes := cedar.RecordMap{
 		"uid": cedar.Long(j.Caller.UID()),
@@ -139,6 +145,8 @@ func (j *judgement) entities() cedar.EntityMap {
 	return cedar.EntityMap{uid: {UID: uid, Attributes: cedar.NewRecord(attributes)}}
 }
 
+// context is what conditions can look at beside caller and profile. Times are
+// UTC, as everywhere: opening hours that follow a zone would jump twice a year.
 func (j *judgement) context(claims cedar.Record) cedar.Record {
 	now := j.now.UTC()
 	return cedar.NewRecord(cedar.RecordMap{
@@ -177,6 +185,7 @@ func claimsRecord(claims []byte) (cedar.Record, bool) {
 	return cedarRecord(members)
 }
 
+// cedarValue is false for what Cedar has no type for.
 func cedarValue(v any) (cedar.Value, bool) {
 	switch v := v.(type) {
 	case string:
@@ -194,6 +203,7 @@ func cedarValue(v any) (cedar.Value, bool) {
 	return nil, false
 }
 
+// cedarSet loses order and repetition, which Cedar has no list to keep in.
 func cedarSet(list []any) (cedar.Value, bool) {
 	var values []cedar.Value
 	for _, v := range list {

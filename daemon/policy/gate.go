@@ -56,6 +56,8 @@ func New(profiles []Profile, o Options) (*Gate, error) {
 	return g, nil
 }
 
+// check refuses to do without clock or randomness: a default would hide that a
+// test, or a daemon, forgot to say which.
 func (o Options) check() error {
 	switch {
 	case o.Now == nil:
@@ -116,6 +118,8 @@ func (g *Gate) Explain(_ context.Context, r Request) Explanation {
 	return j.explain(g.issue)
 }
 
+// judge begins a judgement. The clock is read here and nowhere else, so that
+// all checks of a request agree on what time it is.
 func (g *Gate) judge(r Request) *judgement {
 	j := &judgement{Request: r, profile: g.nothing, now: g.now(), skew: g.skew}
 	if p, ok := g.profiles[r.Profile]; ok {
@@ -155,6 +159,7 @@ type Approval struct {
 	spent   atomic.Bool
 }
 
+// approval is the only place that makes one.
 func (j *judgement) approval(g plugins.Grant) *Approval {
 	return &Approval{profile: j.profile, rule: j.allowedBy(), grant: g}
 }

@@ -43,6 +43,7 @@ func (j *judgement) first(checks []check) *Denial {
 	return nil
 }
 
+// run is the one way in which a check is run, in both cases.
 func (c *check) run(j *judgement) *Denial {
 	d := c.judge(j)
 	if d != nil {
@@ -51,7 +52,8 @@ func (c *check) run(j *judgement) *Denial {
 	return d
 }
 
-// explain runs all checks, also after one has refused.
+// explain runs all checks, also after one has refused: whoever mends a request
+// wants to know all that is wrong. The first refusal decides, as in first.
 func (j *judgement) explain(checks []check) Explanation {
 	var e Explanation
 	var decisive *Denial

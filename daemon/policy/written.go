@@ -28,6 +28,7 @@ func signChecks() []check {
 	}
 }
 
+// judgeIssuer keeps one profile's caller from speaking as another issuer.
 func (j *judgement) judgeIssuer() *Denial {
 	if j.written.Issuer == j.profile.Issuer {
 		return nil
@@ -35,6 +36,7 @@ func (j *judgement) judgeIssuer() *Denial {
 	return deny("write "+quote(j.profile.Issuer), "issuer %s is not that of profile %s", quote(j.written.Issuer), quote(j.profile.Name))
 }
 
+// judgeType keeps a token for one purpose from standing in for another.
 func (j *judgement) judgeType() *Denial {
 	if j.written.Type == j.profile.Type {
 		return nil
@@ -42,6 +44,8 @@ func (j *judgement) judgeType() *Denial {
 	return deny("write "+quote(j.profile.Type), "type %s is not that of profile %s", quote(j.written.Type), quote(j.profile.Name))
 }
 
+// judgeTokenID wants an id, by which the token can be found and revoked. How
+// well it was chosen can't be seen.
 func (j *judgement) judgeTokenID() *Denial {
 	if !sound(j.written.TokenID, maxTokenID) {
 		return deny("write 128 random bits, base64url", "the token's id is missing, over %d bytes, or has control characters", maxTokenID)
@@ -49,6 +53,8 @@ func (j *judgement) judgeTokenID() *Denial {
 	return nil
 }
 
+// judgeIssuedAt wants tokens to be dated when they are signed: a later date
+// would outlive the ceiling, an earlier one a revocation by date.
 func (j *judgement) judgeIssuedAt() *Denial {
 	at := j.written.IssuedAt
 	if at.IsZero() || !whole(at) {
@@ -93,7 +99,8 @@ func (j *judgement) judgeNotBefore() *Denial {
 	return nil
 }
 
-// judgeExtras refuses what profiles have no rules for.
+// judgeExtras refuses what profiles have no rules for: what is not looked at
+// would otherwise be allowed.
 func (j *judgement) judgeExtras() *Denial {
 	w := j.written
 	if w.Serial == 0 && len(w.Principals) == 0 && len(w.Options) == 0 && len(w.Extensions) == 0 {
@@ -102,4 +109,5 @@ func (j *judgement) judgeExtras() *Denial {
 	return deny("", "a serial, principals, options and extensions are in no profile, so not allowed")
 }
 
+// whole reports whether t can be written as a NumericDate without rounding.
 func whole(t time.Time) bool { return t.Nanosecond() == 0 }

@@ -23,6 +23,7 @@ func readCommand(ctx context.Context, argv []string) ([]byte, error) {
 	return runWithin(ctx, argv, Deadline)
 }
 
+// runWithin takes the deadline, so that tests need not wait for the real one.
 func runWithin(ctx context.Context, argv []string, most time.Duration) ([]byte, error) {
 	if err := checkProgram(argv[0]); err != nil {
 		return nil, err
@@ -47,6 +48,7 @@ func runWithin(ctx context.Context, argv []string, most time.Duration) ([]byte, 
 	return finish(ctx, cmd, secret, err)
 }
 
+// command prepares the process and what ends it.
 func command(ctx context.Context, argv []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the operator's own configuration
 	cmd.Env = []string{}                                  // nil would be all of ours

@@ -24,6 +24,8 @@ var (
 	forCredential = rule{0o037, "let systemd write the credential: %s"}
 )
 
+// readCredential reads what systemd left for this very service. The directory
+// is the one thing that is taken from the environment; it is judged like any.
 func readCredential(name string) ([]byte, error) {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" {
@@ -60,6 +62,7 @@ func readFile(path string, r rule) ([]byte, error) {
 	return readAll(f, path)
 }
 
+// missing says what keeps a file from being opened, and the remedy for each.
 func missing(path string, err error) error {
 	hint := "create the file, owned by the daemon's user, mode 600"
 	switch {
@@ -83,6 +86,7 @@ func checkDir(dir *os.File) error {
 	return checkOwner("directory", dir.Name(), owner)
 }
 
+// checkFile judges the open file, which is the one that will be read.
 func checkFile(f *os.File, r rule) error {
 	info, owner, err := stat(f)
 	if err != nil {
@@ -112,6 +116,7 @@ func checkOwner(what, path string, owner uint32) error {
 	return nil
 }
 
+// stat returns the owner too, which fs.FileInfo has only behind a type.
 func stat(f *os.File) (fs.FileInfo, uint32, error) {
 	info, err := f.Stat()
 	if err != nil {

@@ -48,6 +48,7 @@ func (s Source) Check() error {
 	return checkPath("command", s.Command[0])
 }
 
+// count says how many fields are set. Two would leave it open which one wins.
 func (s Source) count() int {
 	n := 0
 	for _, set := range []bool{s.Credential != "", s.File != "", len(s.Command) > 0} {
@@ -67,6 +68,7 @@ func checkCredential(name string) error {
 	return nil
 }
 
+// checkPath wants a path that means the same wherever the daemon is started.
 func checkPath(what, path string) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return fmt.Errorf("%w: %s %q\nhint: write an absolute path with no \"..\"", ErrSource, what, path)
@@ -92,6 +94,7 @@ func (s Source) Read(ctx context.Context) ([]byte, error) {
 	return cut, nil
 }
 
+// read may return part of a secret with an error; Read wipes it.
 func (s Source) read(ctx context.Context) ([]byte, error) {
 	switch {
 	case s.Credential != "":
