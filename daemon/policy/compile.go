@@ -54,7 +54,7 @@ type profile struct {
 	// whoever changes them must change no verdict.
 	rules      []CallerRule
 	ruleNames  []string            // "pay.callers[0]", as the ledger records them
-	prefixes   []string            // of subjects that end in "*"
+	open       []string            // subjects that end in "*"
 	fixed      []strictjson.Member // in order of name
 	conditions *conditions
 }
@@ -65,9 +65,9 @@ func (p *profile) subject(s string) (string, bool) {
 	if p.subjects.has(s) {
 		return s, true
 	}
-	for _, prefix := range p.prefixes {
-		if strings.HasPrefix(s, prefix) {
-			return prefix + "*", true
+	for _, pattern := range p.open {
+		if strings.HasPrefix(s, pattern[:len(pattern)-1]) {
+			return pattern, true
 		}
 	}
 	return "", false
@@ -101,7 +101,7 @@ func compile(p Profile, i int) (*profile, error) {
 		Profile: p, audiences: setOf(p.Audiences), scopes: setOf(p.Scopes), claims: setOf(p.AllowedClaims),
 		rules: cloneRules(p.Callers), fixed: c.claims(p), conditions: c.conditions(p.Conditions),
 	}
-	done.subjects, done.prefixes = c.subjects(p.Subjects)
+	done.subjects, done.open = c.subjects(p.Subjects)
 	for i := range p.Callers {
 		done.ruleNames = append(done.ruleNames, fmt.Sprintf("%s.callers[%d]", p.Name, i))
 	}
@@ -183,24 +183,24 @@ func (c *compiler) unique(field string, names []string, required bool, fits func
 	}
 }
 
-// subjects sorts patterns into exact ones and prefixes. A bare "*" allows
+// subjects sorts patterns into exact and open ones. A bare "*" allows
 // everybody, as it says.
 func (c *compiler) subjects(patterns []string) (set, []string) {
 	c.unique("subjects", patterns, true, func(s string) bool { return sound(s, maxSubject) })
-	exact, prefixes := set{}, []string(nil)
+	exact, open := set{}, []string(nil)
 	for i, s := range patterns {
-		prefix, open := strings.CutSuffix(s, "*")
+		prefix, starred := strings.CutSuffix(s, "*")
 		if strings.Contains(prefix, "*") {
 			c.bad(fmt.Sprintf("subjects[%d]", i), "list the subjects, or end a common prefix in one \"*\"",
 				"%s has a \"*\" that is not its last character", quote(s))
 		}
-		if open {
-			prefixes = append(prefixes, prefix)
+		if starred {
+			open = append(open, s)
 			continue
 		}
 		exact[s] = struct{}{}
 	}
-	return exact, prefixes
+	return exact, open
 }
 
 // isName keeps profile names fit for logs, labels of metrics and file names.

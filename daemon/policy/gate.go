@@ -87,11 +87,13 @@ func (g *Gate) Approve(_ context.Context, r Request) (*Approval, error) {
 	if d := j.first(g.issue); d != nil {
 		return nil, d
 	}
-	grant, err := g.grant(j)
+	id, err := g.tokenID()
 	if err != nil {
 		return nil, err
 	}
-	return j.approval(grant), nil
+	a := j.approval()
+	j.complete(&a.grant, id)
+	return a, nil
 }
 
 // ApproveWritten judges a token body that its caller wrote, by what an
@@ -106,8 +108,10 @@ func (g *Gate) ApproveWritten(_ context.Context, caller peer.Caller, profile str
 	if d := j.first(g.sign); d != nil {
 		return nil, d
 	}
-	written.Profile = j.profile.Name
-	return j.approval(written), nil
+	a := j.approval()
+	a.grant = written
+	a.grant.Profile = j.profile.Name
+	return a, nil
 }
 
 // Explain runs the checks of [Gate.Approve], all of them, and says how each
@@ -128,20 +132,24 @@ func (g *Gate) judge(r Request) *judgement {
 	return j
 }
 
-// grant completes what was approved: from here on nothing is added to it.
-func (g *Gate) grant(j *judgement) (plugins.Grant, error) {
+// tokenID draws 128 bits, which nobody can guess or meet twice.
+func (g *Gate) tokenID() (string, error) {
 	var id [16]byte
 	if _, err := io.ReadFull(g.rand, id[:]); err != nil {
-		return plugins.Grant{}, fmt.Errorf("policy: token id: %w", err)
+		return "", fmt.Errorf("policy: token id: %w", err)
 	}
+	return base64.RawURLEncoding.EncodeToString(id[:]), nil
+}
+
+// complete writes down what was approved: from here on nothing is added to it.
+// It is filled in where it stays, since a Grant is large to copy.
+func (j *judgement) complete(to *plugins.Grant, id string) {
 	now := j.now.UTC().Truncate(time.Second)
-	return plugins.Grant{
-		Profile: j.profile.Name, Type: j.profile.Type, Issuer: j.profile.Issuer,
-		TokenID: base64.RawURLEncoding.EncodeToString(id[:]),
-		Subject: j.Subject, Audience: slices.Clone(j.Audience), Scope: slices.Clone(j.Scope),
-		IssuedAt: now, NotBefore: now, Expires: now.Add(j.TTL),
-		Holder: j.Holder, Claims: j.merged,
-	}, nil
+	to.Profile, to.Type, to.Issuer = j.profile.Name, j.profile.Type, j.profile.Issuer
+	to.TokenID, to.Subject = id, j.Subject
+	to.Audience, to.Scope = slices.Clone(j.Audience), slices.Clone(j.Scope)
+	to.IssuedAt, to.NotBefore, to.Expires = now, now, now.Add(j.TTL)
+	to.Holder, to.Claims = j.Holder, j.merged
 }
 
 // cloned keeps what is judged from changing between judgement and use.
@@ -160,8 +168,8 @@ type Approval struct {
 }
 
 // approval is the only place that makes one.
-func (j *judgement) approval(g plugins.Grant) *Approval {
-	return &Approval{profile: j.profile, rule: j.allowedBy(), grant: g}
+func (j *judgement) approval() *Approval {
+	return &Approval{profile: j.profile, rule: j.allowedBy()}
 }
 
 // Use returns the grant the first time, and ErrSpent ever after.
