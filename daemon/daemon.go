@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
@@ -52,6 +53,7 @@ type Daemon struct {
 	pipeline *server.Pipeline
 	sockets  sockets
 
+	mu   sync.Mutex     // some steps have parts that run at the same time
 	undo []func() error // in the order of the steps; run backwards
 }
 
@@ -93,7 +95,11 @@ func (d *Daemon) start(ctx context.Context) error {
 }
 
 // atStop registers what undoes a step.
-func (d *Daemon) atStop(undo func() error) { d.undo = append(d.undo, undo) }
+func (d *Daemon) atStop(undo func() error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.undo = append(d.undo, undo)
+}
 
 // stop undoes the steps, last first. Each is undone, whatever the others say.
 func (d *Daemon) stop() error {
@@ -142,7 +148,11 @@ func (d *Daemon) openGate(context.Context) error {
 		return err
 	}
 	d.gate, err = policy.New(all, policy.Options{Now: now, Rand: rand.Reader, Skew: time.Minute})
-	return err
+	if err != nil {
+		return err
+	}
+	// A rule that needs what this kernel or user can't read would only deny.
+	return d.gate.CheckHost()
 }
 
 // openLedger opens the ledger and writes that the daemon started.
