@@ -93,6 +93,11 @@ func (f Frame) Join(alg signers.Algorithm, sig []byte) (Token, error) {
 	if err != nil {
 		return nil, err
 	}
+	return f.JoinWritten(written)
+}
+
+// JoinWritten is Join for a signature that is in the frame's form already.
+func (f Frame) JoinWritten(written []byte) (Token, error) {
 	body := bytes.Join([][]byte{f.Head, written, f.Tail}, nil)
 	token := append(make(Token, 0, len(f.Prefix)+len(body)*4/3+4+len(f.Suffix)), f.Prefix...)
 	switch f.Encoding {

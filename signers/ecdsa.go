@@ -1,17 +1,13 @@
 package signers
 
 import (
-	"encoding/asn1"
 	"errors"
 	"fmt"
-	"math/big"
 )
 
 // ECDSA signatures travel in two forms. Back-ends and [Algorithm.Verify] use
 // DER (RFC 3279 section 2.2.3); JWS and PKCS#11 use R‖S, both numbers as long
 // as the curve's order (RFC 7518 section 3.4).
-
-type ecdsaSignature struct{ R, S *big.Int }
 
 var errNotDER = errors.New("not DER")
 
@@ -28,44 +24,61 @@ func (a Algorithm) RawLength() (int, error) {
 	return 2 * ((p.Curve.Params().BitSize + 7) / 8), nil
 }
 
-// RawFromDER turns an ECDSA signature from DER into R‖S. It refuses trailing
-// bytes, negative numbers and numbers longer than the curve.
+// RawFromDER turns an ECDSA signature from DER into R‖S. It takes the one DER
+// form of two positive numbers no longer than the curve, and nothing else. It
+// is on the way of every token: encoding/asn1 takes ten times as long.
 func (a Algorithm) RawFromDER(der []byte) ([]byte, error) {
 	n, err := a.RawLength()
 	if err != nil {
 		return nil, err
 	}
-	sig, err := parseDER(der)
-	if err != nil {
-		return nil, fmt.Errorf("signers: %s: signature is not one DER sequence of two numbers: %w", a, ErrBadSignature)
-	}
-	if sig.R.Sign() <= 0 || sig.S.Sign() <= 0 || sig.R.BitLen() > 4*n || sig.S.BitLen() > 4*n {
-		return nil, fmt.Errorf("signers: %s: a signature number is out of range: %w", a, ErrBadSignature)
-	}
 	raw := make([]byte, n)
-	sig.R.FillBytes(raw[:n/2])
-	sig.S.FillBytes(raw[n/2:])
+	rest, err := derSequence(der)
+	for _, to := range [][]byte{raw[:n/2], raw[n/2:]} {
+		if err == nil {
+			rest, err = derNumber(rest, to)
+		}
+	}
+	if err == nil && len(rest) != 0 {
+		err = errNotDER
+	}
+	if err != nil {
+		return nil, fmt.Errorf("signers: %s: signature is not one DER sequence of two positive numbers that fit: %w", a, ErrBadSignature)
+	}
 	return raw, nil
 }
 
-// parseDER takes the numbers out one by one: asn1.Unmarshal into the struct
-// passes over whatever follows them inside the sequence.
-func parseDER(der []byte) (sig ecdsaSignature, err error) {
-	var seq asn1.RawValue
-	rest, err := asn1.Unmarshal(der, &seq)
-	if err != nil || len(rest) != 0 || seq.Class != asn1.ClassUniversal || seq.Tag != asn1.TagSequence || !seq.IsCompound {
-		return sig, errNotDER
+// derSequence returns what is inside a sequence that is all of der. The longest
+// here has 138 bytes: the length has one byte, or two from 128 on.
+func derSequence(der []byte) ([]byte, error) {
+	switch {
+	case len(der) >= 2 && der[0] == 0x30 && der[1] < 0x80 && int(der[1]) == len(der)-2:
+		return der[2:], nil
+	case len(der) >= 3 && der[0] == 0x30 && der[1] == 0x81 && der[2] >= 0x80 && int(der[2]) == len(der)-3:
+		return der[3:], nil
 	}
-	rest = seq.Bytes
-	for _, number := range []**big.Int{&sig.R, &sig.S} {
-		if rest, err = asn1.Unmarshal(rest, number); err != nil {
-			return sig, err
-		}
+	return nil, errNotDER
+}
+
+// derNumber reads one positive number into to and returns what follows it.
+func derNumber(b, to []byte) ([]byte, error) {
+	if len(b) < 3 || b[0] != 0x02 || b[1] == 0 || b[1] >= 0x80 || len(b) < 2+int(b[1]) {
+		return nil, errNotDER
 	}
-	if len(rest) != 0 {
-		return sig, errNotDER
+	value, rest := b[2:2+int(b[1])], b[2+int(b[1]):]
+	switch {
+	case value[0] >= 0x80: // negative
+		return nil, errNotDER
+	case value[0] == 0 && (len(value) == 1 || value[1] < 0x80): // zero, or not minimal
+		return nil, errNotDER
+	case value[0] == 0:
+		value = value[1:]
 	}
-	return sig, nil
+	if len(value) > len(to) {
+		return nil, errNotDER
+	}
+	copy(to[len(to)-len(value):], value)
+	return rest, nil
 }
 
 // DERFromRaw turns an ECDSA signature from R‖S of exactly RawLength into DER.
@@ -77,5 +90,26 @@ func (a Algorithm) DERFromRaw(raw []byte) ([]byte, error) {
 	if len(raw) != n {
 		return nil, fmt.Errorf("signers: %s: signature has %d bytes, not %d: %w", a, len(raw), n, ErrBadSignature)
 	}
-	return asn1.Marshal(ecdsaSignature{R: new(big.Int).SetBytes(raw[:n/2]), S: new(big.Int).SetBytes(raw[n/2:])})
+	body := make([]byte, 3, n+9)
+	body = appendDERNumber(appendDERNumber(body, raw[:n/2]), raw[n/2:])
+	inside := len(body) - 3
+	if inside < 0x80 {
+		body[1], body[2] = 0x30, byte(inside)
+		return body[1:], nil
+	}
+	body[0], body[1], body[2] = 0x30, 0x81, byte(inside)
+	return body, nil
+}
+
+// appendDERNumber writes a positive number in its shortest form.
+func appendDERNumber(b, number []byte) []byte {
+	for len(number) > 1 && number[0] == 0 {
+		number = number[1:]
+	}
+	if number[0] >= 0x80 {
+		b = append(b, 0x02, byte(len(number)+1), 0)
+	} else {
+		b = append(b, 0x02, byte(len(number)))
+	}
+	return append(b, number...)
 }

@@ -70,7 +70,11 @@ func (p *Pipeline) failed(ctx context.Context, e *audit.Entry, cause error) erro
 // bytes must be the very bytes and the very signature that Key.Sign verified.
 func (t ticket) join(in plugins.Inspector, sig []byte) (made, error) {
 	alg := t.key.Algorithm()
-	token, err := t.draft.Frame.Join(alg, sig)
+	written, err := t.draft.Frame.Form.Write(alg, sig)
+	if err != nil {
+		return made{}, err
+	}
+	token, err := t.draft.Frame.JoinWritten(written)
 	if err != nil {
 		return made{}, err
 	}
@@ -84,8 +88,7 @@ func (t ticket) join(in plugins.Inspector, sig []byte) (made, error) {
 	if err := sameSignature(t.key, tbs, sig, back); err != nil {
 		return made{}, err
 	}
-	written, err := t.draft.Frame.Form.Write(alg, sig)
-	return made{token, written}, err
+	return made{token, written}, nil
 }
 
 // sameSignature accepts a signature that reads back as the same bytes, which

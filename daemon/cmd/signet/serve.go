@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"filippo.io/age"
 	"github.com/spf13/cobra"
@@ -29,9 +30,19 @@ under way and stops. It tells systemd when it is ready (Type=notify).`,
 		if err != nil {
 			return err
 		}
+		tune()
 		return daemon.Run(c.Context(), cfg, daemon.Options{Version: version(), Stderr: c.ErrOrStderr()})
 	}
 	return c
+}
+
+// tune has the garbage collector run less often: a daemon's heap is a few
+// megabytes, and collecting it at each doubling costs 5 % of a busy one's
+// time. GOGC, if it is set, stands.
+func tune() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
 }
 
 func newCheckConfig() *cobra.Command {
@@ -63,6 +74,7 @@ func newIssuer() *cobra.Command {
 			if !ok {
 				return fmt.Errorf("issuer %q is not a stock issuer", args[0])
 			}
+			tune()
 			serve.Main(issuer)
 			return nil
 		},
