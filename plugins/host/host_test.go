@@ -66,9 +66,12 @@ func grant(subject string) plugins.Grant {
 	return plugins.Grant{Subject: subject, Audience: []string{"a"}, Expires: time.Unix(2e9, 0)}
 }
 
-// prepare asks p and returns the bytes to be signed.
+// prepare asks p and returns the bytes to be signed. It waits long enough for
+// any machine, so that a test of a broken host fails by itself.
 func prepare(p *Process, subject string) (string, error) {
-	d, err := p.Prepare(context.Background(), grant(subject), testKey)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	d, err := p.Prepare(ctx, grant(subject), testKey)
 	return string(d.ToBeSigned), err
 }
 
@@ -232,8 +235,8 @@ func TestIssuerHasNothingItWasNotGiven(t *testing.T) {
 	if diff := cmp.Diff(want, got.Env); diff != "" {
 		t.Errorf("environment (-want +got):\n%s", diff)
 	}
-	if got.Dir != "/" {
-		t.Errorf("directory: got %q, want /", got.Dir)
+	if got.Dir != "/" || got.Dumpable != 0 {
+		t.Errorf("got directory %q and dumpable %d, want / and 0", got.Dir, got.Dumpable)
 	}
 	for i, f := range got.Files {
 		kind, _, _ := strings.Cut(f, ":[")

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+
+	pluginsv1 "github.com/signetd/signet/plugins/api/v1"
 )
 
 // Each of these breaks the protocol at its first answer. The process must end
@@ -142,6 +146,30 @@ func (s *session) expire(t *testing.T) {
 	s.watch()
 }
 
+// A stream on which nothing can be encoded.
+type deaf struct {
+	grpc.BidiStreamingClient[pluginsv1.PrepareBatch, pluginsv1.PrepareReplyBatch]
+}
+
+func (deaf) Context() context.Context { return context.Background() }
+
+// An issuer may guess the next id. If that were good for an answer before the
+// request is encoded, the caller would use the call again under the encoder.
+func TestAnIDIsGoodForAnAnswerOnlyAfterItsRequestIsEncoded(t *testing.T) {
+	s := &session{stream: deaf{}, calls: map[uint64]*call{}, wake: make(chan struct{}, 1)}
+	c := newCall()
+	s.queue(c)
+	if err := s.ship(s.take(nil)); err == nil {
+		t.Fatal("ship: got no error from a stream that cannot encode")
+	}
+	if len(s.calls) > 0 {
+		t.Errorf("%d ids are good for an answer, want none", len(s.calls))
+	}
+	if <-c.done; !errors.Is(c.err, ErrDown) {
+		t.Errorf("the call: got %v, want ErrDown", c.err)
+	}
+}
+
 // The host cannot know what a draft should say. It hands each caller what
 // bears its id, once; that the draft is another grant's, the inspector finds.
 func TestSwappedAnswersAreLeftToTheInspector(t *testing.T) {
@@ -224,6 +252,21 @@ func TestOutputIsBounded(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "lines_dropped") {
 		t.Errorf("the log does not say that lines were dropped:\n%s", log.String())
+	}
+}
+
+func TestALineWithoutEndIsNotKept(t *testing.T) {
+	var log logBuffer
+	l := &lines{to: newOutput(Spec{Log: log.logger(), Now: time.Now})}
+	for range 1000 {
+		_, _ = l.Write(bytes.Repeat([]byte("x"), 1000))
+	}
+	if len(l.buf) > maxLine+1 {
+		t.Errorf("%d bytes of one line are kept, want at most %d", len(l.buf), maxLine+1)
+	}
+	_, _ = l.Write([]byte("\nnext\n"))
+	if got := l.to.last(); got != "next" {
+		t.Errorf("the line after it: got %q, want next", got)
 	}
 }
 

@@ -189,6 +189,7 @@ func frame() plugins.Frame {
 type holdings struct {
 	Env, Files []string
 	Dir        string
+	Dumpable   int
 }
 
 func whatIHave() holdings {
@@ -198,6 +199,7 @@ func whatIHave() holdings {
 		h.Env = append(h.Env, name)
 	}
 	h.Dir, _ = os.Getwd()
+	h.Dumpable, _ = unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	for fd := range 256 {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
 			link, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))

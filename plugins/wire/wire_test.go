@@ -239,6 +239,7 @@ func keys(t *testing.T) []plugins.VerifyingKey {
 		{ID: "same", Algorithm: signers.Ed25519, Public: ed},
 		{ID: "same", Algorithm: signers.ECDSAP256, Public: ec.Public()},
 		{ID: "other", Algorithm: signers.Ed25519, Public: ed},
+		{ID: "same", Algorithm: signers.Ed25519, Public: ed25519.PublicKey(make([]byte, ed25519.PublicKeySize))},
 	}
 }
 

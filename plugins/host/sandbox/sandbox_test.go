@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -112,7 +113,7 @@ func leak(t *testing.T) {
 }
 
 // run starts the mode through the sandbox and returns what it wrote.
-func run(t *testing.T, s *Starter, mode string) (*Child, *os.File) {
+func run(t *testing.T, s *Starter, mode string, env ...string) (*Child, *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -122,7 +123,7 @@ func run(t *testing.T, s *Starter, mode string) (*Child, *os.File) {
 	exe := self(t)
 	c, err := s.Start(Command{
 		Trampoline: exe, LaunchArgs: []string{"signet", "launch", "--"},
-		Target: exe, Args: []string{"child", mode}, Env: []string{"GIVEN=1"}, Stdout: w, Stderr: w,
+		Target: exe, Args: []string{"child", mode}, Env: env, Stdout: w, Stderr: w,
 	})
 	if err != nil {
 		t.Fatalf("Start: %v", err)
@@ -139,17 +140,29 @@ func newStarter(t *testing.T) *Starter {
 
 func TestChildHasNothingItWasNotGiven(t *testing.T) {
 	leak(t)
-	_, out := run(t, newStarter(t), "report")
-	var got report
-	if err := json.NewDecoder(out).Decode(&got); err != nil {
-		t.Fatal(err)
-	}
+	got := reported(t, "GIVEN=1")
 	want := report{
 		Env: []string{"GIVEN=1"}, Args: []string{"child", "report"}, Files: []string{"0 /dev/null", "1 pipe", "2 pipe"},
 		Dir: "/", NoNewPrivs: 1, DeathSignal: int(unix.SIGKILL), OpenFiles: maxFiles, Umask: 0o077, OwnSession: true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("what the child has (-want +got):\n%s", diff)
+	}
+}
+
+func reported(t *testing.T, env ...string) (r report) {
+	t.Helper()
+	_, out := run(t, newStarter(t), "report", env...)
+	if err := json.NewDecoder(out).Decode(&r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// os.StartProcess takes no environment for the parent's.
+func TestAChildThatWasGivenNoEnvironmentHasNone(t *testing.T) {
+	if got := reported(t).Env; len(got) > 0 {
+		t.Errorf("environment: got %q, want none", got)
 	}
 }
 
@@ -230,6 +243,7 @@ func TestKillReachesWhatTheChildForked(t *testing.T) {
 // daemon is a parent to be killed. "thread" makes the mistake that a Starter
 // prevents: the thread that starts the child ends.
 func daemon() {
+	runtime.LockOSThread() // the first thread never ends: nobody else may have it
 	if len(os.Args) > 2 && os.Args[2] == "thread" {
 		onThreadThatEnds(func() { startSleeper(start) })
 	} else {
@@ -274,11 +288,20 @@ func startSleeper(start func(Command) (*Child, error)) {
 	fmt.Println(c.PID())
 }
 
-// endThreads has the runtime end a few threads, as it may at any time.
+// endThreads ends every thread that no goroutine has locked, as the runtime may
+// at any time: they all meet, each on its own thread, before the first ends.
 func endThreads() {
-	for range 8 {
-		onThreadThatEnds(func() {})
+	const n = 64
+	var locked, ended sync.WaitGroup
+	locked.Add(n)
+	for range n {
+		ended.Go(func() {
+			runtime.LockOSThread() // and never unlocks
+			locked.Done()
+			locked.Wait()
+		})
 	}
+	ended.Wait()
 	fmt.Println("threads ended")
 }
 
