@@ -50,7 +50,8 @@ func (y *toy) Prepare(_ context.Context, g plugins.Grant, k plugins.VerifyingKey
 	case "widens":
 		g.Scope = append(g.Scope, "admin")
 	case "mixes up":
-		if old := y.last.Swap(&g); old != nil && y.calls.Add(1) > 1 {
+		mine := g
+		if old := y.last.Swap(&mine); old != nil && y.calls.Add(1) > 1 {
 			g = *old
 		}
 	}

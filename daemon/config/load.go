@@ -44,7 +44,7 @@ func Parse(name string, data []byte) (*Config, error) {
 		return nil, Errors{fromYAML(name, err)}
 	}
 	if err := noAliases(file); err != nil {
-		return nil, Errors{{File: name, Line: err.line, Problem: err.problem, Hint: "write the value out"}}
+		return nil, Errors{{File: name, Line: err.line, Column: err.column, Problem: err.problem, Hint: "write the value out"}}
 	}
 	cfg := &Config{}
 	dec := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
@@ -68,8 +68,8 @@ func Parse(name string, data []byte) (*Config, error) {
 // An aliasError is an anchor or an alias: a few of them can stand for a
 // configuration of any size, and none is worth having.
 type aliasError struct {
-	line    int
-	problem string
+	line, column int
+	problem      string
 }
 
 type aliasFinder struct{ found *aliasError }
@@ -79,7 +79,8 @@ func (f *aliasFinder) Visit(n ast.Node) ast.Visitor {
 	switch n.Type() { //nolint:exhaustive // all other nodes are plain
 	case ast.AnchorType, ast.AliasType, ast.MergeKeyType:
 		if f.found == nil {
-			f.found = &aliasError{n.GetToken().Position.Line, "anchors, aliases and merge keys are not taken"}
+			p := n.GetToken().Position
+			f.found = &aliasError{p.Line, p.Column, "anchors, aliases and merge keys are not taken"}
 		}
 	}
 	return f
