@@ -50,6 +50,7 @@ func (p *Process) launch(ctx context.Context) (_ *session, err error) {
 	if err := l.talk(ctx); err != nil {
 		return nil, err
 	}
+	// From here on the end of ctx must not end the process.
 	if !l.runner.keep() {
 		return nil, ctx.Err()
 	}
@@ -62,6 +63,8 @@ func (p *Process) launch(ctx context.Context) (_ *session, err error) {
 // and waits for ever for a process that does not answer: the rest is ours.
 func (l *launching) handshake(ctx context.Context) (*plugin.ClientConfig, net.Addr, error) {
 	config := &plugin.ClientConfig{
+		// Each config is used once: go-plugin writes the certificates of this
+		// start into it.
 		HandshakeConfig: plugin.HandshakeConfig{
 			ProtocolVersion: wire.Version, MagicCookieKey: wire.CookieKey, MagicCookieValue: wire.CookieValue,
 		},
@@ -72,6 +75,7 @@ func (l *launching) handshake(ctx context.Context) (*plugin.ClientConfig, net.Ad
 		StartTimeout:     l.p.spec.StartTimeout,
 		Stderr:           l.output.source(),
 		Logger:           hclog.New(&hclog.LoggerOptions{Level: hclog.Off}),
+		// go-plugin makes a directory in it that only this user may enter.
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: l.p.spec.TempDir},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (goplugin.Runner, error) {
 			l.dir, l.runner = dir, l.p.newRunner(ctx, cmd, dir)
@@ -97,6 +101,7 @@ func (l *launching) talk(ctx context.Context) error {
 	if s.described, err = described(reply, l.p.spec.Format); err != nil {
 		return err
 	}
+	// Opened now, so that the first caller does not wait for it.
 	s.stream, err = client.Prepare(s.ctx) //nolint:contextcheck // the stream outlives the launch
 	if err != nil {
 		return fmt.Errorf("prepare: %s", clean(err.Error()))

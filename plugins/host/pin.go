@@ -69,6 +69,7 @@ func compare(f *os.File, path, want string) error {
 		return fmt.Errorf("%s: sha256 is %s, the configuration says %s: %w\nhint: find out who changed the file before you pin it anew",
 			path, got, want, ErrChecksum)
 	}
+	// Asked here, since the kernel's own answer would be that the file is not there.
 	magic := make([]byte, 4)
 	if _, err := f.ReadAt(magic, 0); err != nil || string(magic) != "\x7fELF" {
 		return fmt.Errorf("%s: not a program that Linux runs by itself\nhint: scripts are not supported yet; build a binary", path)

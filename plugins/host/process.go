@@ -99,7 +99,7 @@ func (p *Process) do(ctx context.Context, c *call) (plugins.Draft, error) {
 		return plugins.Draft{}, p.wrap(err)
 	}
 	if !s.ask(ctx, c) {
-		return plugins.Draft{}, p.wrap(ctx.Err()) // the session has c now
+		return plugins.Draft{}, p.wrap(ctx.Err()) // and c is the session's, never put back
 	}
 	draft, err := c.draft, c.err
 	p.putBack(c)
@@ -194,7 +194,7 @@ func (p *Process) outlive(s *session) error {
 	case <-p.ctx.Done():
 		s.fail(errClosed)
 	}
-	p.publish(nil)
+	p.publish(nil) // first: who comes now should wait for the next one
 	s.close()
 	return s.why()
 }

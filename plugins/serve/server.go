@@ -68,6 +68,7 @@ func (s *server) Prepare(stream grpc.BidiStreamingServer[pluginsv1.PrepareBatch,
 // answer works a batch and sends the answers, in as few messages as the limit
 // of the wire allows.
 func (s *server) answer(stream grpc.ServerStreamingServer[pluginsv1.PrepareReplyBatch], requests []*pluginsv1.PrepareRequest) error {
+	// Send encodes before it returns, so that one batch serves all messages.
 	var out pluginsv1.PrepareReplyBatch
 	size := 0
 	for _, r := range requests {
