@@ -31,7 +31,7 @@ func testSpec(t testing.TB, mode string) Spec {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "signet")
+	dir, err := os.MkdirTemp("", "signet-host-test")
 	if err != nil {
 		t.Fatal(err)
 	}
