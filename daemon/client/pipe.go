@@ -126,8 +126,11 @@ func (p *pipe[Item, Outcome]) drain(s *session[Item, Outcome]) {
 		return
 	}
 	s.sending = true
+	alone := len(s.waiting) == 1
 	p.mu.Unlock()
-	runtime.Gosched() // let calls that are nearly here come along
+	if !alone {
+		runtime.Gosched() // let calls that are nearly here come along
+	}
 	for {
 		batch := p.take(s)
 		if len(batch) == 0 {

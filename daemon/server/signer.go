@@ -23,6 +23,8 @@ type Signer struct {
 
 // Issue makes one token.
 func (s *Signer) Issue(ctx context.Context, r *signetv1.IssueRequest) (*signetv1.IssueReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	defer cancel()
 	return s.issue(ctx, r)
 }
 
@@ -36,6 +38,7 @@ func (s *Signer) IssueStream(stream signetv1.Signer_IssueStreamServer) error {
 		send: func(done []*signetv1.IssueOutcome) error {
 			return stream.Send(&signetv1.IssueReplyBatch{Outcomes: done})
 		},
+		now: s.Pipeline.Now,
 		handle: func(ctx context.Context, item *signetv1.IssueItem) *signetv1.IssueOutcome {
 			reply, err := s.issue(ctx, item.GetRequest())
 			return &signetv1.IssueOutcome{Id: item.GetId(), Reply: reply, Refusal: refusal(err)}
@@ -47,9 +50,11 @@ func (s *Signer) IssueStream(stream signetv1.Signer_IssueStreamServer) error {
 // issue answers one request; its error is a gRPC status already.
 func (s *Signer) issue(ctx context.Context, r *signetv1.IssueRequest) (*signetv1.IssueReply, error) {
 	begun := s.Pipeline.Now()
-	made, err := within(ctx, func(ctx context.Context, caller peer.Caller) (Issued, error) {
-		return s.Pipeline.Issue(ctx, requestOf(caller, r))
-	})
+	var made Issued
+	caller, err := callerOf(ctx)
+	if err == nil {
+		made, err = s.Pipeline.Issue(ctx, requestOf(caller, r))
+	}
 	if err := s.Pipeline.settle(opIssue, r.GetProfile(), begun, err); err != nil {
 		return nil, err
 	}
@@ -59,17 +64,13 @@ func (s *Signer) issue(ctx context.Context, r *signetv1.IssueRequest) (*signetv1
 	}, nil
 }
 
-// within runs one request for the connection's caller, for RequestTimeout at
-// the most.
-func within[T any](ctx context.Context, do func(context.Context, peer.Caller) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
-	defer cancel()
+// callerOf is who is at the other end of the connection.
+func callerOf(ctx context.Context) (peer.Caller, error) {
 	caller, ok := peer.FromContext(ctx)
 	if !ok {
-		var none T
-		return none, ErrNobody
+		return peer.Caller{}, ErrNobody
 	}
-	return do(ctx, caller)
+	return caller, nil
 }
 
 // requestOf is what the caller asks for, as policy judges it.
@@ -90,6 +91,8 @@ func seconds(n int64) time.Duration {
 
 // Sign signs one token body.
 func (s *Signer) Sign(ctx context.Context, r *signetv1.SignRequest) (*signetv1.SignReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
+	defer cancel()
 	return s.sign(ctx, r)
 }
 
@@ -103,6 +106,7 @@ func (s *Signer) SignStream(stream signetv1.Signer_SignStreamServer) error {
 		send: func(done []*signetv1.SignOutcome) error {
 			return stream.Send(&signetv1.SignReplyBatch{Outcomes: done})
 		},
+		now: s.Pipeline.Now,
 		handle: func(ctx context.Context, item *signetv1.SignItem) *signetv1.SignOutcome {
 			reply, err := s.sign(ctx, item.GetRequest())
 			return &signetv1.SignOutcome{Id: item.GetId(), Reply: reply, Refusal: refusal(err)}
@@ -114,9 +118,11 @@ func (s *Signer) SignStream(stream signetv1.Signer_SignStreamServer) error {
 // sign answers one request; its error is a gRPC status already.
 func (s *Signer) sign(ctx context.Context, r *signetv1.SignRequest) (*signetv1.SignReply, error) {
 	begun := s.Pipeline.Now()
-	sig, err := within(ctx, func(ctx context.Context, caller peer.Caller) (Signature, error) {
-		return s.Pipeline.Sign(ctx, caller, r.GetProfile(), r.GetToBeSigned())
-	})
+	var sig Signature
+	caller, err := callerOf(ctx)
+	if err == nil {
+		sig, err = s.Pipeline.Sign(ctx, caller, r.GetProfile(), r.GetToBeSigned())
+	}
 	if err := s.Pipeline.settle(opSign, r.GetProfile(), begun, err); err != nil {
 		return nil, err
 	}

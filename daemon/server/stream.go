@@ -6,6 +6,8 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -21,8 +23,10 @@ type courier[Item, Outcome any] struct {
 	recv   func() ([]Item, error)
 	send   func([]Outcome) error
 	handle func(context.Context, Item) Outcome
+	now    func() time.Time
 
-	wg sync.WaitGroup // items being handled
+	wg   sync.WaitGroup // items being handled
+	busy atomic.Int32   // how many
 
 	mu      sync.Mutex
 	closed  bool
@@ -56,6 +60,8 @@ func (c *courier[Item, Outcome]) run(ctx context.Context, stopping <-chan struct
 // carry hands items on until the stream ends.
 func (c *courier[Item, Outcome]) carry(ctx context.Context) error {
 	slots := make(chan struct{}, inFlight)
+	deadlines := shared{now: c.now}
+	defer deadlines.end()
 	for {
 		items, err := c.recv()
 		if errors.Is(err, io.EOF) {
@@ -64,6 +70,7 @@ func (c *courier[Item, Outcome]) carry(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		within := deadlines.next(ctx)
 		for _, item := range items {
 			slots <- struct{}{}
 			if !c.begin() {
@@ -71,7 +78,8 @@ func (c *courier[Item, Outcome]) carry(ctx context.Context) error {
 			}
 			go func() {
 				defer c.wg.Done()
-				c.answer(c.handle(ctx, item))
+				c.answer(c.handle(within, item))
+				c.busy.Add(-1)
 				<-slots
 			}()
 		}
@@ -85,6 +93,7 @@ func (c *courier[Item, Outcome]) begin() bool {
 	defer c.mu.Unlock()
 	if !c.closed {
 		c.wg.Add(1)
+		c.busy.Add(1)
 	}
 	return !c.closed
 }
@@ -101,7 +110,9 @@ func (c *courier[Item, Outcome]) answer(o Outcome) {
 	}
 	c.sending = true
 	c.mu.Unlock()
-	runtime.Gosched() // let answers that are nearly there come along
+	if c.busy.Load() > 1 {
+		runtime.Gosched() // let answers that are nearly there come along
+	}
 	for c.flush() {
 	}
 }

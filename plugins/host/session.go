@@ -110,7 +110,9 @@ func (s *session) send() {
 		}
 		// Callers that were answered together ask again together: let them
 		// get in line before the first of them travels alone.
-		runtime.Gosched()
+		if s.crowded() {
+			runtime.Gosched()
+		}
 		for {
 			batch = s.take(batch[:0])
 			if len(batch) == 0 {
@@ -123,6 +125,14 @@ func (s *session) send() {
 		}
 		clear(batch[:cap(batch)])
 	}
+}
+
+// crowded reports whether others are under way: only then may more be near,
+// and a lone caller need not wait for them.
+func (s *session) crowded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiting)+len(s.calls) > 1
 }
 
 // take removes from the line what fits one message.

@@ -75,9 +75,13 @@ func readHeading(raw []byte) (heading, error) {
 
 // KeyID returns the kid that the header names.
 func (inspector) KeyID(tbs []byte) (string, error) {
-	raw, _, err := parts(tbs)
+	encoded, _, _ := bytes.Cut(tbs, []byte{'.'})
+	if len(encoded) > maxHeader {
+		return "", refuse("the header has %d bytes, the limit is %d", len(encoded), maxHeader)
+	}
+	raw, err := b64.AppendDecode(nil, encoded)
 	if err != nil {
-		return "", err
+		return "", refuse("the header is not base64url without padding")
 	}
 	h, err := readHeading(raw)
 	return h.kid, err

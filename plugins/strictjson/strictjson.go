@@ -11,7 +11,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,20 +59,24 @@ type Member struct {
 }
 
 // Object reads one JSON object and returns its members in the order of the
-// text.
+// text. Values that are canonical already share memory with data.
 func Object(data []byte, l Limits) ([]Member, error) {
-	r, err := newReader(data, l)
-	if err != nil {
-		return nil, err
+	l = l.orDefaults()
+	if len(data) > l.Bytes {
+		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrRefused, len(data), l.Bytes)
 	}
-	if r.dec.PeekKind() != '{' {
+	r := &reader{data: data, limits: l}
+	if r.peek() != '{' {
 		return nil, fmt.Errorf("%w: not an object\nhint: send one JSON object: {…}", ErrRefused)
 	}
 	members, err := r.object(1)
 	if err != nil {
 		return nil, err
 	}
-	return members, r.end()
+	if r.peek(); r.at < len(data) {
+		return nil, fmt.Errorf("%w: bytes follow the object at byte %d", ErrRefused, r.at)
+	}
+	return members, nil
 }
 
 // Canonical reads one JSON object and writes it without white space, the names
@@ -167,208 +170,4 @@ func (m Member) Texts() ([]string, bool) {
 		all = append(all, t.String())
 	}
 	return all, d.PeekKind() == ']'
-}
-
-// A reader walks one text within its limits.
-type reader struct {
-	dec     *jsontext.Decoder
-	limits  Limits
-	members int
-}
-
-func newReader(data []byte, l Limits) (*reader, error) {
-	l = l.orDefaults()
-	if len(data) > l.Bytes {
-		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrRefused, len(data), l.Bytes)
-	}
-	// Depth is bounded here, before the decoder, which recurses by itself.
-	if err := shallow(data, l.Depth); err != nil {
-		return nil, err
-	}
-	// The decoder refuses duplicate names and invalid UTF-8 by default.
-	return &reader{dec: jsontext.NewDecoder(bytes.NewBuffer(data)), limits: l}, nil
-}
-
-// shallow counts open brackets outside strings.
-func shallow(data []byte, limit int) error {
-	depth, inString := 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			if depth++; depth > limit {
-				return fmt.Errorf("%w: nested more than %d deep at byte %d", ErrRefused, limit, i)
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return nil
-}
-
-func (r *reader) refuse(format string, args ...any) error {
-	place := string(r.dec.StackPointer())
-	if len(place) > 100 {
-		place = place[:100] + "…"
-	}
-	return fmt.Errorf("%w: at %q: "+format, append([]any{ErrRefused, place}, args...)...)
-}
-
-// syntax is what the decoder found wrong, without its echo of the text.
-func (r *reader) syntax(err error) error {
-	switch {
-	case errors.Is(err, jsontext.ErrDuplicateName):
-		return r.refuse("a name stands twice\nhint: keep one")
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return r.refuse("the text ends too early")
-	}
-	return r.refuse("malformed at byte %d: invalid UTF-8, a lone surrogate or wrong syntax", r.dec.InputOffset())
-}
-
-// end holds that nothing follows.
-func (r *reader) end() error {
-	if _, err := r.dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: bytes follow the object at byte %d", ErrRefused, r.dec.InputOffset())
-	}
-	return nil
-}
-
-// object reads an object whose members are canonical values.
-func (r *reader) object(depth int) ([]Member, error) {
-	if _, err := r.dec.ReadToken(); err != nil {
-		return nil, r.syntax(err)
-	}
-	members := make([]Member, 0, 8)
-	for r.dec.PeekKind() != '}' {
-		t, err := r.dec.ReadToken()
-		if err != nil {
-			return nil, r.syntax(err)
-		}
-		m := Member{Name: t.String()}
-		if err := r.name(m.Name, members, depth); err != nil {
-			return nil, err
-		}
-		if m.Value, err = r.value(depth); err != nil {
-			return nil, err
-		}
-		members = append(members, m)
-	}
-	if _, err := r.dec.ReadToken(); err != nil {
-		return nil, r.syntax(err)
-	}
-	return members, nil
-}
-
-// name refuses names that two readers could take for the same, or not.
-func (r *reader) name(name string, seen []Member, depth int) error {
-	if err := r.count(); err != nil {
-		return err
-	}
-	if len(name) > r.limits.String {
-		return r.refuse("a name has %d bytes, the limit is %d", len(name), r.limits.String)
-	}
-	for _, c := range name {
-		if c < 0x20 || c == 0x7f {
-			return r.refuse("a name has a control character")
-		}
-	}
-	for _, m := range seen {
-		if strings.EqualFold(m.Name, name) {
-			return r.refuse("two names differ only in case\nhint: keep one")
-		}
-	}
-	if depth > 1 {
-		return nil
-	}
-	for _, reserved := range r.limits.Reserved {
-		if name != reserved && strings.EqualFold(name, reserved) {
-			return r.refuse("the name is %q in another case\nhint: write it as %q or choose another", reserved, reserved)
-		}
-	}
-	return nil
-}
-
-// count counts a member or an element.
-func (r *reader) count() error {
-	if r.members++; r.members > r.limits.Members {
-		return r.refuse("more than %d members and elements in all", r.limits.Members)
-	}
-	return nil
-}
-
-// value reads one value and returns it in canonical form.
-func (r *reader) value(depth int) ([]byte, error) {
-	switch kind := r.dec.PeekKind(); kind {
-	case '{':
-		members, err := r.object(depth + 1)
-		if err != nil {
-			return nil, err
-		}
-		return Join(members), nil
-	case '[':
-		return r.array(depth + 1)
-	default:
-		t, err := r.dec.ReadToken()
-		if err != nil {
-			return nil, r.syntax(err)
-		}
-		return r.scalar(kind, t)
-	}
-}
-
-func (r *reader) array(depth int) ([]byte, error) {
-	if _, err := r.dec.ReadToken(); err != nil {
-		return nil, r.syntax(err)
-	}
-	b := []byte{'['}
-	for r.dec.PeekKind() != ']' {
-		if err := r.count(); err != nil {
-			return nil, err
-		}
-		v, err := r.value(depth)
-		if err != nil {
-			return nil, err
-		}
-		if len(b) > 1 {
-			b = append(b, ',')
-		}
-		b = append(b, v...)
-	}
-	_, err := r.dec.ReadToken()
-	if err != nil {
-		return nil, r.syntax(err)
-	}
-	return append(b, ']'), nil
-}
-
-func (r *reader) scalar(kind jsontext.Kind, t jsontext.Token) ([]byte, error) {
-	switch kind {
-	case '"':
-		s := t.String()
-		if len(s) > r.limits.String {
-			return nil, r.refuse("a string has %d bytes, the limit is %d", len(s), r.limits.String)
-		}
-		return Quote(make([]byte, 0, len(s)+2), s), nil
-	case '0':
-		return r.number(t.String())
-	case 't', 'f':
-		return []byte(t.String()), nil
-	case 'n':
-		return nil, r.refuse("null is refused: absent and null read differently\nhint: leave the member out")
-	default:
-		return nil, r.refuse("not a value")
-	}
-}
-
-// number accepts what every reader reads as the same integer.
-func (r *reader) number(text string) ([]byte, error) {
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n > maxInteger || n < -maxInteger || text == "-0" {
-		return nil, r.refuse("not an integer within 2^53-1\nhint: send it as a string")
-	}
-	return []byte(text), nil
 }

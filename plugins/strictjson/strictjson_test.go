@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/signetd/signet/plugins/strictjson"
@@ -126,6 +127,10 @@ func FuzzCanonical(f *testing.F) {
 		out, err := strictjson.Canonical(in, limits)
 		if err != nil {
 			return
+		}
+		// The library's strict decoder refuses duplicates and wrong UTF-8 too.
+		if !jsontext.Value(in).IsValid() {
+			t.Fatalf("accepted %q, which jsontext does not", in)
 		}
 		var a, b any
 		if err := errors.Join(json.Unmarshal(in, &a), json.Unmarshal(out, &b)); err != nil {
