@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -43,13 +44,17 @@ func (d *Daemon) launchIssuers(ctx context.Context) error {
 		return fmt.Errorf("the daemon's own binary: %w", err)
 	}
 	d.atStop(self.Close)
+	dir, err := d.issuerDir()
+	if err != nil {
+		return err
+	}
 	for _, k := range d.cfg.Keys {
 		if d.issuers[k.Format] != nil {
 			continue
 		}
 		p, err := host.Launch(ctx, host.Spec{
 			Name: k.Format, Self: self, Args: []string{"issuer", k.Format},
-			Deadline: d.cfg.Issuers.Deadline.Or(time.Second), Log: d.log, Now: now,
+			Deadline: d.cfg.Issuers.Deadline.Or(time.Second), TempDir: dir, Log: d.log, Now: now,
 		})
 		if err != nil {
 			return fmt.Errorf("issuer %q: %w", k.Format, err)
@@ -58,6 +63,16 @@ func (d *Daemon) launchIssuers(ctx context.Context) error {
 		d.atStop(p.Close)
 	}
 	return nil
+}
+
+// issuerDir is where issuer processes have their sockets, the daemon's alone.
+// What a daemon that was killed has left in it goes.
+func (d *Daemon) issuerDir() (string, error) {
+	dir := filepath.Join(d.cfg.RuntimeDir, "issuers")
+	if err := os.RemoveAll(dir); err != nil {
+		return "", fmt.Errorf("issuers' sockets: %w", err)
+	}
+	return dir, prepareDir(dir, 0o700)
 }
 
 // formats is each format with its process and its inspector.

@@ -80,7 +80,7 @@ func (s Spec) check() (Spec, error) {
 	}
 	s = s.withDefaults()
 	if len(s.TempDir) > maxTempDir {
-		return s, fmt.Errorf("host: issuer %q: %q is too long for a unix socket in it, the limit is %d bytes", s.Name, s.TempDir, maxTempDir)
+		return s, fmt.Errorf("host: issuer %q: %q is too long for a unix socket in it, the limit is %d bytes\nhint: choose a shorter directory (runtime_dir)", s.Name, s.TempDir, maxTempDir)
 	}
 	return s, nil
 }

@@ -1,0 +1,22 @@
+package pkcs11
+
+// LoseSessions closes the sessions behind the back-end's back, as a token does
+// that was reset: the login goes with the last.
+func (b *Backend) LoseSessions() {
+	b.pool.mu.Lock()
+	defer b.pool.mu.Unlock()
+	for _, s := range b.pool.idle {
+		_ = b.module.ctx.CloseSession(s.handle)
+	}
+	_ = b.module.ctx.CloseSession(b.admin)
+}
+
+// StaleHandle makes a key's handle one that names nothing.
+func StaleHandle(k any) { k.(*Key).handle.Store(1 << 40) }
+
+// SessionCount is how many sessions the token has open.
+func (b *Backend) SessionCount() int {
+	b.pool.mu.Lock()
+	defer b.pool.mu.Unlock()
+	return len(b.pool.idle) + 1
+}

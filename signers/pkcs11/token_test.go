@@ -1,0 +1,171 @@
+package pkcs11_test
+
+import (
+	"context"
+	"encoding/asn1"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	raw "github.com/miekg/pkcs11"
+
+	"github.com/signetd/signet/signers"
+	"github.com/signetd/signet/signers/pkcs11"
+)
+
+// outsider makes a P-256 key pair with miekg/pkcs11 alone, as another program
+// would, with one attribute of the private key changed.
+func outsider(t *testing.T, label string, change *raw.Attribute) {
+	t.Helper()
+	ctx := raw.New(token.Module)
+	if err := ctx.Initialize(); err != nil && !errors.Is(err, raw.Error(raw.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
+		t.Fatal(err)
+	}
+	slots, err := ctx.GetSlotList(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ctx.OpenSession(slots[0], raw.CKF_SERIAL_SESSION|raw.CKF_RW_SESSION)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ctx.CloseSession(s) })
+	params, err := asn1.Marshal(asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	private := []*raw.Attribute{
+		raw.NewAttribute(raw.CKA_TOKEN, true), raw.NewAttribute(raw.CKA_PRIVATE, true), raw.NewAttribute(raw.CKA_SENSITIVE, true),
+		raw.NewAttribute(raw.CKA_EXTRACTABLE, false), raw.NewAttribute(raw.CKA_SIGN, true),
+		raw.NewAttribute(raw.CKA_LABEL, label), raw.NewAttribute(raw.CKA_ID, label),
+	}
+	for i, a := range private {
+		if a.Type == change.Type {
+			private[i] = change
+		}
+	}
+	public := []*raw.Attribute{
+		raw.NewAttribute(raw.CKA_EC_PARAMS, params), raw.NewAttribute(raw.CKA_TOKEN, true),
+		raw.NewAttribute(raw.CKA_LABEL, label), raw.NewAttribute(raw.CKA_ID, label),
+	}
+	if _, _, err := ctx.GenerateKeyPair(s, []*raw.Mechanism{raw.NewMechanism(raw.CKM_EC_KEY_PAIR_GEN, nil)}, public, private); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAKeyThatIsNotAsOursIsRefused(t *testing.T) {
+	b := open(t, config())
+	for _, c := range []struct {
+		id     signers.KeyID
+		change *raw.Attribute
+		says   string
+	}{
+		{"may-leave", raw.NewAttribute(raw.CKA_EXTRACTABLE, true), "CKA_EXTRACTABLE"},
+		{"can-be-read", raw.NewAttribute(raw.CKA_SENSITIVE, false), "CKA_SENSITIVE"},
+	} {
+		outsider(t, string(c.id), c.change)
+		_, err := b.Open(t.Context(), c.id, signers.ECDSAP256)
+		if !errors.Is(err, signers.ErrMismatch) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("Open(%q): got %v, want ErrMismatch that names %s", c.id, err, c.says)
+		}
+		if _, err := b.Create(t.Context(), c.id, signers.ECDSAP256); !errors.Is(err, signers.ErrExists) {
+			t.Errorf("Create(%q): got %v, want ErrExists", c.id, err)
+		}
+	}
+}
+
+func TestTwoKeysOfOneNameAreRefused(t *testing.T) {
+	b := open(t, config())
+	if _, err := b.Create(t.Context(), "twice", signers.ECDSAP256); err != nil {
+		t.Fatal(err)
+	}
+	outsider(t, "twice", raw.NewAttribute(raw.CKA_EXTRACTABLE, true))
+	if _, err := b.Open(t.Context(), "twice", signers.ECDSAP256); !errors.Is(err, signers.ErrMismatch) {
+		t.Errorf("Open: got %v, want ErrMismatch", err)
+	}
+	if err := b.Destroy(t.Context(), "twice"); err == nil {
+		t.Error("Destroy: got no error, and one of the two is not ours")
+	}
+}
+
+// signs holds that a key makes a signature that verifies.
+func signs(t *testing.T, k signers.Key) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	sig, err := k.Sign(ctx, []byte("message"))
+	if err != nil {
+		t.Errorf("Sign: %v", err)
+	} else if err := signers.ECDSAP256.Verify(k.Public(), []byte("message"), sig); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALostSessionIsReplaced(t *testing.T) {
+	b := open(t, config())
+	k, err := b.Create(t.Context(), "survivor", signers.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		b.LoseSessions()
+		for range 4 { // each session, more than once
+			signs(t, k)
+		}
+		if _, err := b.Open(t.Context(), "survivor", signers.ECDSAP256); err != nil {
+			t.Errorf("Open after the sessions were lost: %v", err)
+		}
+	}
+	pkcs11.StaleHandle(k)
+	signs(t, k)
+	if n := b.SessionCount(); n != 3 {
+		t.Errorf("%d sessions, want the 2 to sign with and 1", n)
+	}
+}
+
+func TestManyCallersShareFewSessions(t *testing.T) {
+	b := open(t, config())
+	k, err := b.Create(t.Context(), "shared", signers.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 32 {
+		wg.Go(func() {
+			for range 10 {
+				if i == 7 {
+					b.LoseSessions() // under load
+				}
+				signs(t, k)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestACallerThatGaveUpIsNotServed(t *testing.T) {
+	b := open(t, config())
+	k, err := b.Create(t.Context(), "patient", signers.ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := k.Sign(ctx, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("Sign: got %v, want context.Canceled", err)
+	}
+}
+
+func TestAnAmbiguousTokenIsNotGuessed(t *testing.T) {
+	need(t)
+	cfg := config()
+	cfg.TokenLabel = ""
+	if _, err := pkcs11.Open(t.Context(), cfg); err == nil {
+		t.Error("Open without label and serial: got no error")
+	}
+	if _, err := pkcs11.Open(t.Context(), pkcs11.Config{Module: "/nonexistent.so", TokenLabel: "x", PIN: pin}); err == nil {
+		t.Error("Open of a module that is not there: got no error")
+	}
+}
