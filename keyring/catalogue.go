@@ -3,6 +3,7 @@ package keyring
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/signetd/signet/signers"
@@ -67,6 +68,13 @@ func (v Version) visible(now time.Time) bool {
 	return false
 }
 
+// drains reports whether the version still finishes what was begun before it
+// was retired. Drained is a whole second and counts to its end, so that the
+// drain is never shorter than it was said to be.
+func (v Version) drains(now time.Time) bool {
+	return v.State == Retired && now.Unix() <= v.Drained.Unix()
+}
+
 // An Entry is the record of one key, as the store keeps it.
 type Entry struct {
 	Name      string            `json:"name"`
@@ -85,6 +93,16 @@ type Spec struct {
 
 // Spec returns what the key is.
 func (e Entry) Spec() Spec { return Spec{e.Backend, e.Algorithm, e.Format} }
+
+// Is returns an error unless the key is what s says: its back-end, algorithm
+// and format are fixed for its life, since verifiers rely on them.
+func (e Entry) Is(s Spec) error {
+	if e.Spec() == s {
+		return nil
+	}
+	return fmt.Errorf("key %q is %s in back-end %q for %q, not %s in %q for %q: %w\nhint: a key keeps these for life: change them back, or choose another name",
+		e.Name, e.Algorithm, e.Backend, e.Format, s.Algorithm, s.Backend, s.Format, signers.ErrMismatch)
+}
 
 func (e Entry) clone() Entry {
 	e.Versions = slices.Clone(e.Versions)
@@ -121,23 +139,43 @@ func (e Entry) Check() error {
 	if _, err := e.Algorithm.Params(); err != nil {
 		return fmt.Errorf("key %q: %w", e.Name, err)
 	}
-	signing := 0
+	if e.Backend == "" || e.Format == "" {
+		return fmt.Errorf("key %q: back-end %q or format %q is missing", e.Name, e.Backend, e.Format)
+	}
 	for i, v := range e.Versions {
 		if v.Number != i+1 {
 			return fmt.Errorf("key %q: version %d stands at place %d", e.Name, v.Number, i+1)
 		}
-		if _, ok := moves[v.State]; !ok {
-			return fmt.Errorf("key %q version %d: state %q is not known", e.Name, v.Number, v.State)
-		}
-		if err := v.ID.Check(); err != nil {
+		if err := v.check(e.Name); err != nil {
 			return fmt.Errorf("key %q version %d: %w", e.Name, v.Number, err)
 		}
-		if v.State == Signing {
-			signing++
-		}
 	}
-	if signing > 1 {
-		return fmt.Errorf("key %q: %d versions are signing", e.Name, signing)
+	if n := len(e.in(Signing)); n > 1 {
+		return fmt.Errorf("key %q: %d versions are signing", e.Name, n)
+	}
+	if n := len(e.in(Creating, Published)); n > 1 {
+		return fmt.Errorf("key %q: %d versions are staged", e.Name, n)
+	}
+	return nil
+}
+
+// check says what is wrong with a version of the key called name.
+func (v Version) check(name string) error {
+	if _, ok := moves[v.State]; !ok {
+		return fmt.Errorf("state %q is not known", v.State)
+	}
+	if err := v.ID.Check(); err != nil {
+		return err
+	}
+	// An id of another key's would let this one destroy it.
+	if !strings.HasPrefix(string(v.ID), fmt.Sprintf("%s-v%d-", name, v.Number)) {
+		return fmt.Errorf("id %q is another key's", v.ID)
+	}
+	if (v.Kid == "") != (len(v.Public) == 0) {
+		return fmt.Errorf("kid %q and a public key of %d bytes", v.Kid, len(v.Public))
+	}
+	if v.Kid == "" && slices.Contains([]State{Published, Signing, Retired}, v.State) {
+		return fmt.Errorf("%s without a public key", v.State)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package keyring
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -63,10 +64,15 @@ func (r *Ring) version(name string, number int) (Version, error) {
 // edit changes one record: on a copy, journalled, saved, and only then shown.
 // An edit that changes nothing saves nothing.
 func (r *Ring) edit(ctx context.Context, name string, do func(*Entry) error) error {
+	return r.editAfter(ctx, name, r.journal, do)
+}
+
+// editAfter is edit with a say in what comes before the save.
+func (r *Ring) editAfter(ctx context.Context, name string, before func(_ context.Context, old, e Entry) error, do func(*Entry) error) error {
 	s := r.shelf(name)
 	s.change.Lock()
 	defer s.change.Unlock()
-	var old view
+	old := view{}
 	if v := s.view.Load(); v != nil {
 		old = *v
 	}
@@ -74,32 +80,39 @@ func (r *Ring) edit(ctx context.Context, name string, do func(*Entry) error) err
 	if err := do(&e); err != nil {
 		return err
 	}
+	old.copyQuarantine(&e)
 	if sameVersions(old.entry.Versions, e.Versions) {
 		return nil
 	}
 	if err := e.Check(); err != nil {
-		return fmt.Errorf("keyring: %w", err)
+		return err
 	}
-	if err := r.journal(ctx, old.entry, e); err != nil {
+	if err := before(ctx, old.entry, e); err != nil {
 		return err
 	}
 	rev, err := r.store.Save(ctx, name, e, old.revision)
 	if err != nil {
-		r.catchUp(ctx, s, name, old.revision)
+		// What the store has now is another machine's save, or our own if it
+		// failed after the record was replaced.
+		if again := r.take(context.WithoutCancel(ctx), s, name); again != nil {
+			r.opts.Log.Error("key record could not be reloaded", slog.String("key", name), slog.Any("error", again))
+		}
 		return fmt.Errorf("keyring: save %q: %w", name, err)
 	}
 	return r.show(s, e, rev)
 }
 
-// catchUp takes over what the store has after a save that failed: another
-// machine's save, or our own if it failed after the record was replaced.
-func (r *Ring) catchUp(ctx context.Context, s *shelf, name string, seen Revision) {
-	e, rev, err := r.store.Load(context.WithoutCancel(ctx), name)
-	if err == nil && rev > seen {
-		err = r.show(s, e, rev)
-	}
-	if err != nil {
-		r.opts.Log.Error("key record could not be reloaded", slog.String("key", name), slog.Any("error", err))
+// copyQuarantine puts what handles know on record. It is done on every edit,
+// so that a quarantine that could not be saved when it began is not lost.
+func (v *view) copyQuarantine(e *Entry) {
+	for i := range e.Versions {
+		k := v.keys[e.Versions[i].Number]
+		if k == nil {
+			continue
+		}
+		if why := k.status.quarantine.Load(); why != nil {
+			e.Versions[i].Quarantined = *why
+		}
 	}
 }
 
@@ -115,11 +128,8 @@ func sameVersions(a, b []Version) bool {
 	return true
 }
 
-// journal tells Options.Journal each move before it is saved.
+// journal tells Options.Journal each move.
 func (r *Ring) journal(ctx context.Context, old, e Entry) error {
-	if r.opts.Journal == nil {
-		return nil
-	}
 	for i, v := range e.Versions {
 		var from State
 		if i < len(old.Versions) {
@@ -128,9 +138,19 @@ func (r *Ring) journal(ctx context.Context, old, e Entry) error {
 		if from == v.State {
 			continue
 		}
-		if err := r.opts.Journal(ctx, Move{e.Name, v.Number, from, v.State, v.Kid}); err != nil {
-			return fmt.Errorf("key %q version %d: journal: %w", e.Name, v.Number, err)
+		if err := r.tell(ctx, Move{e.Name, v.Number, from, v.State, v.Kid}); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (r *Ring) tell(ctx context.Context, m Move) error {
+	if r.opts.Journal == nil {
+		return nil
+	}
+	if err := r.opts.Journal(ctx, m); err != nil {
+		return fmt.Errorf("key %q version %d: journal: %w", m.Name, m.Version, err)
 	}
 	return nil
 }
@@ -138,20 +158,20 @@ func (r *Ring) journal(ctx context.Context, old, e Entry) error {
 // show makes a record the one that is seen. Called with s.change held.
 func (r *Ring) show(s *shelf, e Entry, rev Revision) error {
 	if err := e.Check(); err != nil {
-		return fmt.Errorf("keyring: %w\nhint: restore the record from a backup", err)
+		return fmt.Errorf("%w\nhint: restore the record from a backup", err)
 	}
-	next := &view{entry: e, revision: rev, keys: map[int]*Key{}}
+	next := &view{entry: e, revision: rev, keys: map[int]*Key{}, byKid: map[string]*Key{}}
 	old := s.view.Load()
 	for _, v := range e.Versions {
-		if len(v.Public) == 0 {
+		if v.Kid == "" {
 			continue
 		}
 		k, err := r.handle(old, e, v)
 		if err != nil {
-			return err
+			return fmt.Errorf("key %q version %d: %w\nhint: restore the record from a backup", e.Name, v.Number, err)
 		}
-		next.keys[v.Number] = k
-		if v.State == Signing && v.Quarantined == "" {
+		next.keys[v.Number], next.byKid[v.Kid] = k, k
+		if v.State == Signing {
 			next.signing = k
 		}
 	}
@@ -171,28 +191,48 @@ func (s *status) become(v Version) {
 	s.until.Store(v.Drained.Unix())
 	s.state.Store(&v.State)
 	if v.Quarantined != "" {
-		s.quarantine.Store(true)
+		s.quarantine.Store(&v.Quarantined)
 	}
 }
 
-// handle is the Key of a version, with the status that its other handles have.
+var (
+	errOtherKid = errors.New("its kid is not its public key's")
+	errOtherKey = errors.New("its public key changed")
+	errKidTwice = errors.New("its kid is on record twice")
+)
+
+// handle is the Key of a version, the same for as long as the ring is open, so
+// that everybody who has taken it learns what becomes of the version.
 func (r *Ring) handle(old *view, e Entry, v Version) (*Key, error) {
-	if old != nil && old.keys[v.Number] != nil {
-		return old.keys[v.Number], nil
-	}
 	pub, err := x509.ParsePKIXPublicKey(v.Public)
 	if err != nil {
-		return nil, fmt.Errorf("key %q version %d: public key on record: %w", e.Name, v.Number, err)
+		return nil, fmt.Errorf("public key on record: %w", err)
+	}
+	if old != nil && old.keys[v.Number] != nil {
+		k := old.keys[v.Number]
+		if k.kid != v.Kid || k.id != v.ID || !equalKeys(k.public, pub) {
+			return nil, errOtherKey
+		}
+		return k, nil
 	}
 	if err := e.Algorithm.Fits(pub); err != nil {
-		return nil, fmt.Errorf("key %q version %d: %w", e.Name, v.Number, err)
+		return nil, err
 	}
-	mine := claim{e.Name, v.Number}
-	if owner, taken := r.kids.LoadOrStore(v.Kid, mine); taken && owner != mine {
-		return nil, fmt.Errorf("key %q version %d: its kid %s is on record twice\nhint: restore the record from a backup", e.Name, v.Number, v.Kid)
+	if kid, err := Thumbprint(pub); err != nil || kid != v.Kid {
+		return nil, errors.Join(errOtherKid, err)
+	}
+	if !r.claim(v.Kid, claim{e.Name, v.Number}) {
+		return nil, errKidTwice
 	}
 	return &Key{
 		ring: r, name: e.Name, number: v.Number, kid: v.Kid, id: v.ID, backend: e.Backend,
 		alg: e.Algorithm, public: pub, status: &status{},
 	}, nil
+}
+
+// claim says that kid is c's, for good: a destroyed version's is not given
+// again. It is false if the kid is another's.
+func (r *Ring) claim(kid string, c claim) bool {
+	owner, _ := r.kids.LoadOrStore(kid, c)
+	return owner == c
 }

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,21 +25,29 @@ type Key struct {
 	alg     signers.Algorithm
 	public  crypto.PublicKey
 
-	// status is shared by all handles of the version, across views, so that
-	// a handle learns what became of its version.
+	// status is what became of the version since the handle was taken.
 	status *status
 }
 
 // A status is what became of a version, and the back-end's key once it is
-// open.
+// open. Everything that Sign reads of it is atomic.
 type status struct {
 	state      atomic.Pointer[State]
-	until      atomic.Int64 // retired: Unix seconds until which it still signs
-	quarantine atomic.Bool
+	until      atomic.Int64           // retired: Unix seconds until which it still signs
+	quarantine atomic.Pointer[string] // why it is not trusted
 
-	mu     sync.Mutex // one open at a time
 	opened atomic.Pointer[signers.Key]
-	failed error // of the last open
+	failed atomic.Pointer[error] // of the last open, if it failed
+
+	mu      sync.Mutex
+	opening *opening
+}
+
+// An opening is one question to a back-end, for all who wait for its answer.
+type opening struct {
+	done chan struct{}
+	key  signers.Key
+	err  error
 }
 
 // Name is the key's name.
@@ -75,29 +84,18 @@ func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 		return nil, k.distrust(ctx, err)
 	}
 	// Revoked while the back-end was at work: nothing leaves.
-	return sig, k.maySign()
+	if err := k.maySign(); err != nil {
+		return nil, err
+	}
+	return sig, nil
 }
 
-// maySign says whether the version may sign for a handle that was taken while
-// it signed.
+// maySign says whether the version may sign: it is the one that does, or it
+// was until a moment ago.
 func (k *Key) maySign() error {
-	if k.status.quarantine.Load() {
-		return k.refuse(ErrQuarantined, "signet key revoke %s %d, or rotate")
+	if k.status.quarantine.Load() != nil {
+		return k.quarantined()
 	}
-	switch *k.status.state.Load() {
-	case Signing:
-		return nil
-	case Retired:
-		return k.mayName()
-	case Revoked, Destroyed:
-		return k.refuse(ErrRevoked, "signet key list; %s version %d is gone")
-	case Creating, Published:
-	}
-	return k.refuse(ErrNoSigner, "signet key activate %s %d")
-}
-
-// mayName says whether bytes that name the version may be signed by it.
-func (k *Key) mayName() error {
 	switch *k.status.state.Load() {
 	case Signing:
 		return nil
@@ -105,16 +103,16 @@ func (k *Key) mayName() error {
 		if k.ring.opts.Now().Unix() <= k.status.until.Load() {
 			return nil
 		}
-		return fmt.Errorf("key %q: %w", k.name, ErrRotated)
+		return fmt.Errorf("key %q version %d: %w\nhint: fetch the public keys again and name the current one", k.name, k.number, ErrRotated)
 	case Revoked, Destroyed:
-		return fmt.Errorf("key %q: %w", k.name, ErrRevoked)
+		return fmt.Errorf("key %q version %d: %w\nhint: signet key list shows which version signs", k.name, k.number, ErrRevoked)
 	case Creating, Published:
 	}
-	return fmt.Errorf("key %q version %d: %w", k.name, k.number, ErrNoSigner)
+	return fmt.Errorf("key %q version %d does not sign yet: %w\nhint: signet key activate %s %d", k.name, k.number, ErrNoSigner, k.name, k.number)
 }
 
-func (k *Key) refuse(err error, hint string) error {
-	return fmt.Errorf("key %q version %d: %w\nhint: "+hint, k.name, k.number, err, k.name, k.number)
+func (k *Key) quarantined() error {
+	return fmt.Errorf("key %q version %d: %w\nhint: signet key rotate %s, activate the new version, and look into the back-end", k.name, k.number, ErrQuarantined, k.name)
 }
 
 // open returns the back-end's key, opening it when it was not there at start.
@@ -122,34 +120,76 @@ func (k *Key) open(ctx context.Context) (signers.Key, error) {
 	if key := k.status.opened.Load(); key != nil {
 		return *key, nil
 	}
-	k.status.mu.Lock()
-	defer k.status.mu.Unlock()
-	if key := k.status.opened.Load(); key != nil {
-		return *key, nil
+	o := k.join(ctx)
+	select {
+	case <-o.done:
+		return o.key, o.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("key %q version %d: opening it: %w", k.name, k.number, ctx.Err())
 	}
-	key, err := k.find(ctx)
-	k.status.failed = err
-	if err != nil {
-		return nil, err
+}
+
+// join waits for the opening under way, or begins one. It goes on when the
+// caller who began it has left: others wait for it.
+func (k *Key) join(ctx context.Context) *opening {
+	s := k.status
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opening != nil {
+		return s.opening
 	}
-	k.status.opened.Store(&key)
-	return key, nil
+	o := &opening{done: make(chan struct{})}
+	s.opening = o
+	go func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		o.key, o.err = k.find(ctx)
+		k.found(o)
+	}()
+	return o
+}
+
+// found makes the answer of a back-end known.
+func (k *Key) found(o *opening) {
+	s := k.status
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer close(o.done)
+	if o.err == nil {
+		s.opened.Store(&o.key)
+		s.failed.Store(nil)
+		return
+	}
+	s.opening = nil // the next caller asks again
+	if before := s.failed.Swap(&o.err); before == nil || (*before).Error() != o.err.Error() {
+		k.ring.opts.Log.Error("key can't sign", slog.String("key", k.name), slog.Int("version", k.number), slog.Any("error", o.err))
+	}
 }
 
 // find opens the key in its back-end and holds it against the record.
 func (k *Key) find(ctx context.Context) (signers.Key, error) {
-	backend, ok := k.ring.backends[k.backend]
-	if !ok {
-		return nil, fmt.Errorf("key %q: back-end %q is not in the configuration: %w", k.name, k.backend, signers.ErrUnavailable)
+	backend, err := k.ring.backend(k.name, k.backend)
+	if err != nil {
+		return nil, err
 	}
 	key, err := backend.Open(ctx, k.id, k.alg)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w: %w", signers.ErrUnavailable, err) // the deadline was ours, not a caller's
+	}
 	if err != nil {
 		return nil, fmt.Errorf("key %q version %d: %w", k.name, k.number, err)
 	}
 	if !equalKeys(key.Public(), k.public) {
-		return nil, fmt.Errorf("key %q version %d: the back-end's key %q is not the one on record: %w", k.name, k.number, k.id, signers.ErrMismatch)
+		return nil, fmt.Errorf("key %q version %d: the back-end's key %q is not the one on record: %w\nhint: somebody replaced it: revoke the version and rotate", k.name, k.number, k.id, signers.ErrMismatch)
 	}
 	return key, nil
+}
+
+func (r *Ring) backend(key, name string) (signers.Backend, error) {
+	if b, ok := r.backends[name]; ok {
+		return b, nil
+	}
+	return nil, fmt.Errorf("key %q: back-end %q does not exist: %w\nhint: add it to the configuration's back-ends", key, name, signers.ErrUnavailable)
 }
 
 func equalKeys(a, b crypto.PublicKey) bool {
@@ -157,28 +197,39 @@ func equalKeys(a, b crypto.PublicKey) bool {
 	return ok && e.Equal(b)
 }
 
-// fault is why the version can't sign now, as far as is known.
-func (k *Key) fault() error {
-	k.status.mu.Lock()
-	defer k.status.mu.Unlock()
-	return k.status.failed
-}
-
 // distrust puts the version into quarantine: at once for every handle, and on
 // record whatever becomes of the caller.
 func (k *Key) distrust(ctx context.Context, cause error) error {
 	bad := fmt.Errorf("key %q version %d: %w: %w", k.name, k.number, ErrBadSignature, cause)
-	if k.status.quarantine.Swap(true) {
-		return bad
+	why := "a signature did not verify at " + k.ring.now().Format(time.RFC3339)
+	if !k.status.quarantine.CompareAndSwap(nil, &why) {
+		return bad // another caller has seen to it
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	err := k.ring.edit(ctx, k.name, func(e *Entry) error {
-		v, err := e.version(k.number)
-		if err == nil {
-			v.Quarantined = "a signature did not verify at " + k.ring.now().Format(time.RFC3339)
-		}
-		return err
-	})
-	return errors.Join(bad, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		k.recordQuarantine(ctx)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	return bad
+}
+
+// recordQuarantine saves the quarantine; see [Ring.edit], which copies it to
+// the record. If that fails it holds in memory, and goes on record with the
+// next change of the key.
+func (k *Key) recordQuarantine(ctx context.Context) {
+	err := ErrConflict
+	for tries := 0; tries < 5 && errors.Is(err, ErrConflict); tries++ {
+		err = k.ring.edit(ctx, k.name, func(*Entry) error { return nil })
+	}
+	at := []any{slog.String("key", k.name), slog.Int("version", k.number)}
+	k.ring.opts.Log.Error("a signature did not verify: the version is quarantined", at...)
+	if err != nil {
+		k.ring.opts.Log.Error("the quarantine is not on record", append(at, slog.Any("error", err))...)
+	}
 }

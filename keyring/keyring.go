@@ -13,13 +13,11 @@ package keyring
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
-	"strings"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,9 +37,13 @@ var (
 	ErrConflict       = errors.New("record changed meanwhile")
 	ErrExists         = errors.New("key already exists")
 	ErrIllegalMove    = errors.New("not a legal move")
-	ErrTooEarly       = errors.New("verifiers may not have the key yet")
+	ErrTooEarly       = errors.New("too early")
 	ErrBadSignature   = errors.New("back-end gave a wrong signature")
 )
+
+// patience bounds what is done in nobody's name: opening keys at start or for
+// all who wait for them, and putting a quarantine on record.
+const patience = 10 * time.Second
 
 // Options are what a Ring takes from outside. Now and Rand are required.
 type Options struct {
@@ -49,18 +51,23 @@ type Options struct {
 	Rand io.Reader
 	Log  *slog.Logger
 
+	// Specs are what the configuration says of keys. Open refuses a record
+	// that says otherwise; a key without a row is not looked at.
+	Specs map[string]Spec
+
 	// LeadTime is how long a version is published before it may sign: as long
 	// as verifiers may hold an older JWKS. The first version needs none.
 	LeadTime time.Duration
 	// Drain is how long a version still signs what was begun before it was
 	// retired.
 	Drain time.Duration
-	// Journal, if any, is told each move before it is saved. If it fails,
-	// nothing changes.
+	// Journal, if any, is told each move before it is made. If it fails,
+	// nothing changes. It is called with the key locked for changes, so it
+	// must not change keys.
 	Journal func(context.Context, Move) error
 }
 
-// A Move is one change of one version's state.
+// A Move is one change of one version's state. From is "" for a new version.
 type Move struct {
 	Name     string
 	Version  int
@@ -69,11 +76,13 @@ type Move struct {
 }
 
 // A Ring is the keys of one deployment. Its methods may be called at the same
-// time; those that look up or sign never wait for a change under way.
+// time; those that look up never wait for a change under way or a back-end.
 type Ring struct {
 	store    Store
 	backends map[string]signers.Backend
 	opts     Options
+	stop     context.CancelFunc
+	stopped  chan struct{} // closed when nothing follows the store any more
 
 	mu   sync.Mutex // guards adding to keys
 	keys atomic.Pointer[map[string]*shelf]
@@ -82,7 +91,8 @@ type Ring struct {
 
 // A shelf is one named key: its record as last saved, and its versions' keys.
 type shelf struct {
-	change sync.Mutex // one change at a time
+	change sync.Mutex    // one change of the record at a time
+	making chan struct{} // holds one token: one caller that makes or destroys keys
 	view   atomic.Pointer[view]
 }
 
@@ -90,13 +100,14 @@ type shelf struct {
 type view struct {
 	entry    Entry
 	revision Revision
-	keys     map[int]*Key // versions whose public half is known
+	keys     map[int]*Key    // versions whose public half is known
+	byKid    map[string]*Key // the same
 	signing  *Key
 }
 
-// Open returns the ring that store records. A version whose key can't be
-// opened, or is not the one on record, is a problem of that version alone: see
-// [Ring.Problems].
+// Open returns the ring that store records, and follows the store until ctx
+// ends or Close. A version whose key can't be opened, or is not the one on
+// record, is a problem of that version alone: see [Ring.Problems].
 func Open(ctx context.Context, store Store, backends map[string]signers.Backend, o Options) (*Ring, error) {
 	if o.Now == nil || o.Rand == nil {
 		return nil, errors.New("keyring: Options.Now and Options.Rand are required")
@@ -104,55 +115,88 @@ func Open(ctx context.Context, store Store, backends map[string]signers.Backend,
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Ring{store: store, backends: backends, opts: o}
+	ctx, stop := context.WithCancel(ctx)
+	r := &Ring{store: store, backends: maps.Clone(backends), opts: o, stop: stop, stopped: make(chan struct{})}
 	r.keys.Store(&map[string]*shelf{})
-	names, err := store.List(ctx)
+	// Watched before it is loaded, or a save in between would not be seen.
+	changed, err := store.Watch(ctx)
+	if err == nil {
+		err = r.loadAll(ctx)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("keyring: list: %w", err)
+		stop()
+		return nil, fmt.Errorf("keyring: open: %w", err)
+	}
+	r.warm(ctx)
+	go r.follow(ctx, changed)
+	return r, nil
+}
+
+// Close stops following the store. Keys go on signing: they belong to their
+// back-ends.
+func (r *Ring) Close() error {
+	r.stop()
+	<-r.stopped
+	return nil
+}
+
+func (r *Ring) loadAll(ctx context.Context) error {
+	names, err := r.store.List(ctx)
+	if err != nil {
+		return err
 	}
 	for _, name := range names {
 		if err := r.reload(ctx, name); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	r.warm(ctx)
-	return r, r.follow(ctx)
+	for _, e := range r.List() {
+		if want, ok := r.opts.Specs[e.Name]; ok {
+			if err := e.Is(want); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // warm opens the keys that may sign, so that what is wrong shows at start. A
 // key that can't be opened now is tried again when it is needed: one back-end
-// that is down must not stop the keys of another.
+// that is down must not stop the keys of another, nor make them wait.
 func (r *Ring) warm(ctx context.Context) {
-	for _, e := range r.List() {
-		v, err := r.look(e.Name)
-		if err != nil {
-			continue
-		}
-		for _, version := range e.Versions {
-			if version.State != Signing && version.State != Published {
-				continue
-			}
-			if _, err := v.keys[version.Number].open(ctx); err != nil {
-				r.opts.Log.Error("key can't sign", slog.String("key", e.Name), slog.Int("version", version.Number), slog.Any("error", err))
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	perBackend := map[string][]*Key{}
+	for _, s := range *r.keys.Load() {
+		v := s.view.Load()
+		for _, version := range v.entry.Versions {
+			if version.State == Signing || version.State == Published || version.drains(r.opts.Now()) {
+				perBackend[v.entry.Backend] = append(perBackend[v.entry.Backend], v.keys[version.Number])
 			}
 		}
 	}
+	var all sync.WaitGroup
+	for _, keys := range perBackend {
+		all.Go(func() {
+			for _, k := range keys {
+				_, _ = k.open(ctx) // it is logged, and a problem from now on
+			}
+		})
+	}
+	all.Wait()
 }
 
 // follow reloads names that another process has changed.
-func (r *Ring) follow(ctx context.Context) error {
-	changed, err := r.store.Watch(ctx)
-	if err != nil {
-		return fmt.Errorf("keyring: watch: %w", err)
-	}
-	go func() {
-		for name := range changed {
-			if err := r.reload(ctx, name); err != nil {
-				r.opts.Log.Error("key record could not be reloaded", slog.String("key", name), slog.Any("error", err))
-			}
+func (r *Ring) follow(ctx context.Context, changed <-chan string) {
+	defer close(r.stopped)
+	for name := range changed {
+		if err := r.reload(ctx, name); err != nil {
+			r.opts.Log.Error("key record could not be reloaded", slog.String("key", name), slog.Any("error", err))
 		}
-	}()
-	return nil
+	}
+	if ctx.Err() == nil {
+		r.opts.Log.Error("the store is not watched any more: what other machines change is not seen until a restart")
+	}
 }
 
 // reload takes a key's record from the store, unless the ring has it already.
@@ -160,12 +204,25 @@ func (r *Ring) reload(ctx context.Context, name string) error {
 	s := r.shelf(name)
 	s.change.Lock()
 	defer s.change.Unlock()
+	return r.take(ctx, s, name)
+}
+
+// take takes over what the store has, if it is newer. Called with s.change
+// held.
+func (r *Ring) take(ctx context.Context, s *shelf, name string) error {
 	entry, rev, err := r.store.Load(ctx, name)
 	if err != nil {
-		return fmt.Errorf("keyring: load %q: %w", name, err)
+		return fmt.Errorf("load %q: %w", name, err)
 	}
-	if old := s.view.Load(); old != nil && old.revision >= rev {
+	seen := Revision(0)
+	if old := s.view.Load(); old != nil {
+		seen = old.revision
+	}
+	if rev <= seen {
 		return nil
+	}
+	if entry.Name != name {
+		return fmt.Errorf("the record of key %q holds key %q\nhint: restore it from a backup", name, entry.Name)
 	}
 	return r.show(s, entry, rev)
 }
@@ -181,11 +238,8 @@ func (r *Ring) shelf(name string) *shelf {
 	if s, ok := old[name]; ok {
 		return s
 	}
-	all := make(map[string]*shelf, len(old)+1)
-	for k, v := range old {
-		all[k] = v
-	}
-	all[name] = &shelf{}
+	all := maps.Clone(old)
+	all[name] = &shelf{making: make(chan struct{}, 1)}
 	r.keys.Store(&all)
 	return all[name]
 }
@@ -198,112 +252,4 @@ func (r *Ring) look(name string) (*view, error) {
 		}
 	}
 	return nil, fmt.Errorf("key %q: %w\nhint: signet key create %s", name, ErrUnknownKey, name)
-}
-
-// Current returns the version of name that signs. Take it once for each token:
-// the key named in the token is then the key that signs it, even if a rotation
-// happens in between.
-func (r *Ring) Current(name string) (*Key, error) {
-	v, err := r.look(name)
-	if err != nil {
-		return nil, err
-	}
-	if v.signing == nil {
-		return nil, fmt.Errorf("key %q: %w\nhint: signet key list, then signet key activate %s VERSION", name, ErrNoSigner, name)
-	}
-	return v.signing, nil
-}
-
-// Named returns the version of name that has kid, if it may sign bytes that
-// name it: it signs now, or was retired less than Drain ago.
-func (r *Ring) Named(name, kid string) (*Key, error) {
-	v, err := r.look(name)
-	if err != nil {
-		return nil, err
-	}
-	if v.signing != nil && v.signing.kid == kid {
-		return v.signing, nil
-	}
-	for _, k := range v.keys {
-		if k.kid == kid {
-			return k, k.mayName()
-		}
-	}
-	return nil, fmt.Errorf("key %q: %w", name, ErrUnknownKid)
-}
-
-// List returns every key's record, sorted by name.
-func (r *Ring) List() []Entry {
-	var all []Entry
-	for _, s := range *r.keys.Load() {
-		if v := s.view.Load(); v != nil {
-			all = append(all, v.entry.clone())
-		}
-	}
-	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
-	return all
-}
-
-// A PublicVersion is what verifiers need of a version.
-type PublicVersion struct {
-	Number    int
-	Kid       string
-	Algorithm signers.Algorithm
-	State     State
-	Public    crypto.PublicKey
-}
-
-// Verifiers returns the versions of name that verifiers may meet: published,
-// signing, and retired until their last token has expired. Oldest first.
-func (r *Ring) Verifiers(name string) ([]PublicVersion, error) {
-	v, err := r.look(name)
-	if err != nil {
-		return nil, err
-	}
-	var all []PublicVersion
-	for _, version := range v.entry.Versions {
-		k := v.keys[version.Number]
-		if k == nil || !version.visible(r.opts.Now()) {
-			continue
-		}
-		all = append(all, PublicVersion{version.Number, version.Kid, v.entry.Algorithm, version.State, k.public})
-	}
-	return all, nil
-}
-
-// A Problem is a version that can't do what its state says.
-type Problem struct {
-	Name    string
-	Version int
-	Reason  string
-}
-
-// Problems lists versions that can't sign although they should, and those in
-// quarantine.
-func (r *Ring) Problems() []Problem {
-	var all []Problem
-	for _, e := range r.List() {
-		v, err := r.look(e.Name)
-		if err != nil {
-			continue
-		}
-		for _, version := range e.Versions {
-			if reason := v.problem(version); reason != "" {
-				all = append(all, Problem{e.Name, version.Number, reason})
-			}
-		}
-	}
-	return all
-}
-
-func (v *view) problem(version Version) string {
-	if version.Quarantined != "" && version.State != Revoked && version.State != Destroyed {
-		return "quarantined: " + version.Quarantined
-	}
-	if k := v.keys[version.Number]; k != nil && (version.State == Signing || version.State == Published) {
-		if err := k.fault(); err != nil {
-			return err.Error()
-		}
-	}
-	return ""
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/signetd/signet/signers"
@@ -23,14 +24,8 @@ func (r *Ring) Create(ctx context.Context, name string, spec Spec) (Version, err
 		return Version{}, err
 	}
 	var number int
-	err := r.edit(ctx, name, func(e *Entry) error {
-		if len(e.Versions) > 0 {
-			number = 1
-			return e.resume(spec)
-		}
-		*e = Entry{Name: name, Backend: spec.Backend, Algorithm: spec.Algorithm, Format: spec.Format}
-		var err error
-		number, err = r.reserve(e)
+	err := r.edit(ctx, name, func(e *Entry) (err error) {
+		number, err = r.begin(e, name, spec)
 		return err
 	})
 	if err != nil {
@@ -39,15 +34,33 @@ func (r *Ring) Create(ctx context.Context, name string, spec Spec) (Version, err
 	return r.finish(ctx, name, number)
 }
 
-// resume accepts a first version that was never finished, of the same spec.
-func (e *Entry) resume(spec Spec) error {
-	if e.Spec() != spec {
-		return fmt.Errorf("key %q: %w: it is %s in back-end %q for %s, and stays so\nhint: choose another name", e.Name, ErrExists, e.Algorithm, e.Backend, e.Format)
+// begin returns the version that Create has to finish: one that was cut off, or
+// a new one. A name of which nothing was ever made or published is free.
+func (r *Ring) begin(e *Entry, name string, spec Spec) (int, error) {
+	if e.free() {
+		*e = Entry{Name: name, Backend: spec.Backend, Algorithm: spec.Algorithm, Format: spec.Format, Versions: e.Versions}
+		return r.reserve(e)
 	}
-	if len(e.Versions) > 1 || e.Versions[0].State != Creating {
-		return fmt.Errorf("key %q: %w\nhint: signet key rotate %s makes its next version", e.Name, ErrExists, e.Name)
+	if err := e.Is(spec); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrExists, err)
 	}
-	return nil
+	if half := e.in(Creating); len(half) > 0 && e.first(half[0].Number) {
+		return half[0].Number, nil
+	}
+	if staged := e.in(Published); len(staged) > 0 && e.first(staged[0].Number) {
+		return 0, fmt.Errorf("key %q: %w\nhint: signet key activate %s %d lets it sign", name, ErrExists, name, staged[0].Number)
+	}
+	return 0, fmt.Errorf("key %q: %w\nhint: signet key rotate %s makes its next version", name, ErrExists, name)
+}
+
+// first says that no version but this one was ever published.
+func (e *Entry) first(number int) bool {
+	return !slices.ContainsFunc(e.Versions, func(v Version) bool { return v.Number != number && v.Kid != "" })
+}
+
+// free says that nothing of the key is left and no verifier ever saw it.
+func (e *Entry) free() bool {
+	return !slices.ContainsFunc(e.Versions, func(v Version) bool { return v.State != Destroyed || v.Kid != "" })
 }
 
 func (r *Ring) checkSpec(name string, s Spec) error {
@@ -57,11 +70,11 @@ func (r *Ring) checkSpec(name string, s Spec) error {
 	if _, err := s.Algorithm.Params(); err != nil {
 		return fmt.Errorf("key %q: %w", name, err)
 	}
-	if _, ok := r.backends[s.Backend]; !ok {
-		return fmt.Errorf("key %q: back-end %q does not exist: %w", name, s.Backend, signers.ErrUnavailable)
+	if _, err := r.backend(name, s.Backend); err != nil {
+		return err
 	}
 	if s.Format == "" {
-		return fmt.Errorf("key %q: a key is for one token format, and none is named", name)
+		return fmt.Errorf("key %q: a key is for one token format, and none is named\nhint: format: jwt", name)
 	}
 	return nil
 }
@@ -98,8 +111,8 @@ func (r *Ring) roomFor(e *Entry) error {
 		return fmt.Errorf("key %q: version %d is staged already: %w\nhint: signet key activate %s %d, or revoke it", e.Name, n, ErrIllegalMove, e.Name, n)
 	}
 	for _, v := range e.in(Retired) {
-		if r.opts.Now().Before(v.Drained) {
-			return fmt.Errorf("key %q: version %d still drains: %w\nhint: try again after %s", e.Name, v.Number, ErrTooEarly, v.Drained.Format(time.RFC3339))
+		if v.drains(r.opts.Now()) {
+			return fmt.Errorf("key %q: %w: version %d still finishes what was begun\nhint: try again after %s", e.Name, ErrTooEarly, v.Number, v.Drained.Format(time.RFC3339))
 		}
 	}
 	return nil
@@ -118,37 +131,62 @@ func (r *Ring) reserve(e *Entry) (int, error) {
 	return n, nil
 }
 
+// making does something with a key in a back-end, one caller at a time for each
+// name: a key that is being made must not be destroyed, which would leave one
+// that its record calls destroyed. The record is not locked meanwhile:
+// revocation must not wait for a back-end.
+func (r *Ring) making(ctx context.Context, name string, do func() error) error {
+	turn := r.shelf(name).making
+	select {
+	case turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("key %q: waiting for another change: %w", name, ctx.Err())
+	}
+	defer func() { <-turn }()
+	return do()
+}
+
 // finish makes the key that a version reserves, or finds it, and publishes it.
-// No lock is held while the back-end works: revocation must not wait for it.
 func (r *Ring) finish(ctx context.Context, name string, number int) (Version, error) {
-	v, err := r.look(name)
+	err := r.making(ctx, name, func() error {
+		v, err := r.version(name, number)
+		if err != nil || v.Kid != "" {
+			return err // another caller finished it meanwhile
+		}
+		if v.State != Creating {
+			return fmt.Errorf("key %q: %w", name, v.move(Published))
+		}
+		key, err := r.make(ctx, name, v)
+		if err != nil {
+			return fmt.Errorf("key %q version %d: %w", name, number, err)
+		}
+		return r.publish(ctx, name, number, key)
+	})
 	if err != nil {
-		return Version{}, err
-	}
-	at, err := v.entry.version(number)
-	if err != nil {
-		return Version{}, err
-	}
-	key, err := r.make(ctx, v.entry, at.ID)
-	if err != nil {
-		return Version{}, fmt.Errorf("key %q version %d: %w", name, number, err)
-	}
-	if err := r.publish(ctx, name, number, key); err != nil {
 		return Version{}, err
 	}
 	return r.version(name, number)
 }
 
 // make asks the back-end for the key; one that is there is ours, from before a
-// crash.
-func (r *Ring) make(ctx context.Context, e Entry, id signers.KeyID) (signers.Key, error) {
-	backend, ok := r.backends[e.Backend]
-	if !ok {
-		return nil, fmt.Errorf("back-end %q is not in the configuration: %w", e.Backend, signers.ErrUnavailable)
+// crash. A version that the back-end will never make is given up, so that the
+// name is free for another algorithm.
+func (r *Ring) make(ctx context.Context, name string, v Version) (signers.Key, error) {
+	at, err := r.look(name)
+	if err != nil {
+		return nil, err
 	}
-	key, err := backend.Create(ctx, id, e.Algorithm)
+	e := at.entry
+	backend, err := r.backend(name, e.Backend)
+	if err != nil {
+		return nil, err
+	}
+	key, err := backend.Create(ctx, v.ID, e.Algorithm)
 	if errors.Is(err, signers.ErrExists) {
-		key, err = backend.Open(ctx, id, e.Algorithm)
+		key, err = backend.Open(ctx, v.ID, e.Algorithm)
+	}
+	if errors.Is(err, signers.ErrUnsupported) {
+		err = errors.Join(err, r.destroy(ctx, name, v))
 	}
 	if err != nil {
 		return nil, err
@@ -166,13 +204,12 @@ func (r *Ring) publish(ctx context.Context, name string, number int, key signers
 	if err != nil {
 		return err
 	}
-	if owner, taken := r.kids.LoadOrStore(kid, claim{name, number}); taken && owner != (claim{name, number}) {
-		return fmt.Errorf("key %q version %d: kid %s belongs to another version: %w", name, number, kid, signers.ErrMismatch)
+	if !r.claim(kid, claim{name, number}) {
+		return fmt.Errorf("key %q version %d: its public key belongs to another version: %w\nhint: the back-end gave a key out twice: do not trust it", name, number, signers.ErrMismatch)
 	}
-	err = r.edit(ctx, name, func(e *Entry) error {
-		v, err := e.version(number)
-		if err != nil || v.State == Published {
-			return err // another call finished it meanwhile
+	_, err = r.change(ctx, name, number, func(_ *Entry, v *Version) error {
+		if v.Kid == kid && v.State != Creating {
+			return nil // another machine finished it meanwhile
 		}
 		v.Kid, v.Public, v.Published = kid, der, r.now()
 		return v.move(Published)
@@ -180,20 +217,16 @@ func (r *Ring) publish(ctx context.Context, name string, number int, key signers
 	if err != nil {
 		return err
 	}
-	return r.lend(name, number, key)
+	r.lend(name, number, key)
+	return nil
 }
 
 // lend hands the key that was just made to the version's handles, so that it
 // need not be opened again.
-func (r *Ring) lend(name string, number int, key signers.Key) error {
-	v, err := r.look(name)
-	if err != nil {
-		return err
+func (r *Ring) lend(name string, number int, key signers.Key) {
+	if v, err := r.look(name); err == nil && v.keys[number] != nil {
+		v.keys[number].status.opened.Store(&key)
 	}
-	if k := v.keys[number]; k != nil {
-		k.status.opened.Store(&key)
-	}
-	return nil
 }
 
 // An Activation says how to activate a version.
@@ -205,9 +238,17 @@ type Activation struct {
 // Activate makes a published version the one that signs, and retires the one
 // that did, in one save: there is no moment with two signers or none.
 func (r *Ring) Activate(ctx context.Context, name string, number int, how Activation) (Version, error) {
+	if err := r.ready(ctx, name, number); err != nil {
+		return Version{}, err
+	}
 	return r.change(ctx, name, number, func(e *Entry, v *Version) error {
-		if v.State == Signing {
+		switch {
+		case v.State == Signing && v.Quarantined != "":
+			return fmt.Errorf("version %d: %w\nhint: signet key rotate %s", v.Number, ErrQuarantined, name)
+		case v.State == Signing:
 			return nil
+		case !Legal(v.State, Signing):
+			return v.move(Signing)
 		}
 		if err := r.leadTimeOver(e, v, how.Early); err != nil {
 			return err
@@ -222,18 +263,33 @@ func (r *Ring) Activate(ctx context.Context, name string, number int, how Activa
 	})
 }
 
+// ready opens the version's key: the one that signs now is not given up for one
+// that can't.
+func (r *Ring) ready(ctx context.Context, name string, number int) error {
+	v, err := r.look(name)
+	if err != nil {
+		return err
+	}
+	k := v.keys[number]
+	if k == nil || !Legal(*k.status.state.Load(), Signing) {
+		return nil // the table of legal moves says what is wrong
+	}
+	_, err = k.open(ctx)
+	return err
+}
+
 // leadTimeOver holds a version back until verifiers had time to fetch it. The
-// first version of a name needs none: no verifier holds a set without it.
+// first one to be published needs none: no verifier holds a set without it.
 func (r *Ring) leadTimeOver(e *Entry, v *Version, early bool) error {
-	if early || len(e.Versions) == 1 || v.State != Published {
+	if early || e.first(v.Number) || r.opts.LeadTime <= 0 {
 		return nil
 	}
 	// Times on record are cut to whole seconds, so one second more.
 	from := v.Published.Add(r.opts.LeadTime + time.Second)
-	if r.opts.LeadTime > 0 && r.opts.Now().Before(from) {
-		return fmt.Errorf("version %d: %w\nhint: activate it after %s, or at once with --before-lead-time if tokens that fail to verify are the smaller evil", v.Number, ErrTooEarly, from.Format(time.RFC3339))
+	if !r.opts.Now().Before(from) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("version %d: %w: verifiers may not have the key yet\nhint: activate it after %s, or at once with --before-lead-time if tokens that fail to verify are the smaller evil", v.Number, ErrTooEarly, from.Format(time.RFC3339))
 }
 
 // Retire stops the signing version without a successor.
@@ -263,55 +319,4 @@ func (r *Ring) Revoke(ctx context.Context, name string, number int) (Version, er
 		v.Revoked = r.now()
 		return v.move(Revoked)
 	})
-}
-
-// Destroy destroys a version's private key: one that was revoked, one that was
-// retired and is needed by no verifier, or one that was never finished. The
-// whole kid (of an unfinished version: its id) says that it is the one meant.
-func (r *Ring) Destroy(ctx context.Context, name string, number int, kid string) (Version, error) {
-	v, err := r.version(name, number)
-	if err != nil {
-		return Version{}, err
-	}
-	if err := r.mayDestroy(name, v, kid); err != nil {
-		return Version{}, err
-	}
-	e, err := r.look(name)
-	if err != nil {
-		return Version{}, err
-	}
-	backend, ok := r.backends[e.entry.Backend]
-	if !ok {
-		return Version{}, fmt.Errorf("back-end %q is not in the configuration: %w", e.entry.Backend, signers.ErrUnavailable)
-	}
-	// The back-end first: a crash in between leaves a record of a key that is
-	// gone, and Destroy is repeated. The other way round it would leave a key
-	// that no record claims.
-	if err := backend.Destroy(ctx, v.ID); err != nil {
-		return Version{}, fmt.Errorf("key %q version %d: %w", name, number, err)
-	}
-	return r.change(ctx, name, number, func(_ *Entry, v *Version) error {
-		if v.State == Destroyed {
-			return nil
-		}
-		v.Destroyed = r.now()
-		return v.move(Destroyed)
-	})
-}
-
-func (r *Ring) mayDestroy(name string, v Version, kid string) error {
-	want := v.Kid
-	if want == "" {
-		want = string(v.ID)
-	}
-	if kid != want {
-		return fmt.Errorf("key %q version %d: the kid given is not its own: %w\nhint: copy it whole from `signet key show %s`", name, v.Number, ErrUnknownKid, name)
-	}
-	if v.State != Destroyed && !Legal(v.State, Destroyed) {
-		return fmt.Errorf("key %q version %d: %s to destroyed: %w\nhint: revoke it first, or retire it and wait", name, v.Number, v.State, ErrIllegalMove)
-	}
-	if v.State == Retired && r.opts.Now().Before(v.Unpublish) {
-		return fmt.Errorf("key %q version %d: %w: its tokens are good until %s\nhint: wait, or revoke it first", name, v.Number, ErrTooEarly, v.Unpublish.Format(time.RFC3339))
-	}
-	return nil
 }

@@ -1,6 +1,10 @@
 package filestore
 
-import "context"
+import (
+	"context"
+	"maps"
+	"slices"
+)
 
 // A watcher is told each name once, however often it was saved since it last
 // looked.
@@ -14,22 +18,26 @@ type watcher struct {
 func (s *Store) Watch(ctx context.Context) (<-chan string, error) {
 	w := &watcher{names: map[string]bool{}, wake: make(chan struct{}, 1)}
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.root == nil {
+		return nil, ErrClosed
+	}
 	s.watchers = append(s.watchers, w)
-	s.mu.Unlock()
 	out := make(chan string)
 	go func() {
 		defer close(out)
+		defer s.forget(w)
 		for {
 			select {
-			case <-ctx.Done():
-				s.forget(w)
-				return
 			case <-w.wake:
+			case <-ctx.Done():
+				return
 			}
 			for _, name := range s.news(w) {
 				select {
 				case out <- name:
 				case <-ctx.Done():
+					return
 				}
 			}
 		}
@@ -51,10 +59,7 @@ func (s *Store) tell(name string) {
 func (s *Store) news(w *watcher) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var names []string
-	for name := range w.names {
-		names = append(names, name)
-	}
+	names := slices.Collect(maps.Keys(w.names))
 	clear(w.names)
 	return names
 }
@@ -62,10 +67,5 @@ func (s *Store) news(w *watcher) []string {
 func (s *Store) forget(w *watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, x := range s.watchers {
-		if x == w {
-			s.watchers = append(s.watchers[:i], s.watchers[i+1:]...)
-			return
-		}
-	}
+	s.watchers = slices.DeleteFunc(s.watchers, func(x *watcher) bool { return x == w })
 }
