@@ -94,10 +94,10 @@ func (a Algorithm) DERFromRaw(raw []byte) ([]byte, error) {
 	body = appendDERNumber(appendDERNumber(body, raw[:n/2]), raw[n/2:])
 	inside := len(body) - 3
 	if inside < 0x80 {
-		body[1], body[2] = 0x30, byte(inside)
+		body[1], body[2] = 0x30, byte(inside) //nolint:gosec // under 128
 		return body[1:], nil
 	}
-	body[0], body[1], body[2] = 0x30, 0x81, byte(inside)
+	body[0], body[1], body[2] = 0x30, 0x81, byte(inside) //nolint:gosec // at most 138
 	return body, nil
 }
 
@@ -107,9 +107,9 @@ func appendDERNumber(b, number []byte) []byte {
 		number = number[1:]
 	}
 	if number[0] >= 0x80 {
-		b = append(b, 0x02, byte(len(number)+1), 0)
+		b = append(b, 0x02, byte(len(number)+1), 0) //nolint:gosec // at most 66
 	} else {
-		b = append(b, 0x02, byte(len(number)))
+		b = append(b, 0x02, byte(len(number))) //nolint:gosec // at most 66
 	}
 	return append(b, number...)
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -34,7 +32,6 @@ func TestScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"ready": ready,
-			"same":  same,
 		},
 	})
 }
@@ -67,19 +64,4 @@ func ready(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("no daemon on %s after 30 s", args[0])
-}
-
-// same holds that every line of a file is in another one: what the README
-// shows is what the script ran.
-func same(ts *testscript.TestScript, _ bool, args []string) {
-	if len(args) != 2 {
-		ts.Fatalf("usage: same SCRIPT README")
-	}
-	readme, err := os.ReadFile(filepath.Clean(args[1]))
-	ts.Check(err)
-	for line := range strings.Lines(ts.ReadFile(args[0])) {
-		if line = strings.TrimSpace(line); line != "" && !strings.Contains(string(readme), line) {
-			ts.Fatalf("the README lacks the line %q", line)
-		}
-	}
 }
