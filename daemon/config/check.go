@@ -1,41 +1,37 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/signetd/signet/signers"
 )
 
-// maxTTL is the longest lifetime that any profile may give.
-const maxTTL = 24 * time.Hour
+// Ceilings that no configuration lifts.
+const (
+	maxTTL      = 24 * time.Hour // of any token
+	maxLead     = 30 * 24 * time.Hour
+	maxDrain    = time.Hour
+	maxDeadline = time.Minute
+	maxName     = 40
+)
 
-// A checker collects mistakes and finds where in the file they are.
-type checker struct {
-	name string
-	file *ast.File
-	errs Errors
-}
+// A checker holds a whole configuration against what it must be.
+type checker struct{ *source }
 
-// check holds a whole configuration against what it must be.
-func check(name string, file *ast.File, c *Config) Errors {
-	k := &checker{name: name, file: file}
-	if c.Version != 1 {
+func (c *Config) check() {
+	k := checker{c.src}
+	if c.Version != 1 && k.need("version", k.places["version"].line > 0, "version: 1") {
 		k.wrong("version", fmt.Sprintf("%d is not a version that this signet reads", c.Version), "version: 1")
 	}
-	k.need("state_dir", c.StateDir)
-	k.need("runtime_dir", c.RuntimeDir)
+	k.directories(c)
 	k.unit("sockets.mode", c.Sockets.Mode.check(), `an octal mode in quotes, such as "0660"`)
-	k.duration("lifecycle.lead_time", c.Lifecycle.LeadTime)
-	k.duration("lifecycle.drain", c.Lifecycle.Drain)
-	k.duration("issuers.deadline", c.Issuers.Deadline)
+	k.within("lifecycle.lead_time", c.Lifecycle.LeadTime, maxLead, "choose less: it delays every rotation")
+	k.within("lifecycle.drain", c.Lifecycle.Drain, maxDrain, "choose less: it is for requests under way")
+	k.within("issuers.deadline", c.Issuers.Deadline, maxDeadline, "choose less: callers wait for it")
 	k.unit("ledger.segment_size", c.Ledger.SegmentSize.check(), "a size such as 64MiB")
 	k.oneOf("log.level", c.Log.Level, "", "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "", "text", "json")
@@ -45,11 +41,18 @@ func check(name string, file *ast.File, c *Config) Errors {
 	for i, a := range c.Admins {
 		k.admin(fmt.Sprintf("admins[%d]", i), a)
 	}
-	slices.SortStableFunc(k.errs, func(a, b Error) int { return cmp.Compare(a.Line, b.Line) })
-	return k.errs
 }
 
-func (k *checker) backends(c *Config) {
+// directories wants two: callers may look into the one, nobody into the other.
+func (k checker) directories(c *Config) {
+	state := k.need("state_dir", c.StateDir != "", "a directory for the daemon alone, such as /var/lib/signet")
+	runtime := k.need("runtime_dir", c.RuntimeDir != "", "a directory for its sockets, such as /run/signet")
+	if state && runtime && filepath.Clean(c.StateDir) == filepath.Clean(c.RuntimeDir) {
+		k.wrong("runtime_dir", "the same directory as state_dir", "callers must reach the sockets, and nobody the records")
+	}
+}
+
+func (k checker) backends(c *Config) {
 	k.some("backends", len(c.Backends))
 	var names []string
 	for i, b := range c.Backends {
@@ -67,13 +70,13 @@ func (k *checker) backends(c *Config) {
 }
 
 // section wants the settings of the back-end's own type, and no other.
-func (k *checker) section(at string, b Backend) {
+func (k checker) section(at string, b Backend) {
 	for _, s := range []struct {
 		name string
 		here bool
 	}{{"softkey", b.Softkey != nil}, {"pkcs11", b.PKCS11 != nil}} {
-		if s.here && b.Type != s.name {
-			k.wrong(at+"."+s.name, fmt.Sprintf("settings of %s in a back-end of type %q", s.name, b.Type), "remove them, or change type")
+		if s.here && b.Type != s.name && b.Type != "" {
+			k.wrong(at+"."+s.name, fmt.Sprintf("settings of %s in a back-end of type %s", s.name, quote(b.Type)), "remove them, or change type")
 		}
 		if !s.here && b.Type == s.name {
 			k.wrong(at, fmt.Sprintf("a back-end of type %s needs its settings", s.name), "add a section "+s.name+":")
@@ -81,36 +84,38 @@ func (k *checker) section(at string, b Backend) {
 	}
 }
 
-func (k *checker) softkey(at string, s Softkey) {
+func (k checker) softkey(at string, s Softkey) {
 	if s.Memory {
 		if s.Dir != "" || s.Secret != nil {
 			k.wrong(at+".memory", "keys in memory have no directory and no secret", "remove dir and secret, or memory")
 		}
 	} else {
-		k.need(at+".dir", s.Dir)
+		k.need(at+".dir", s.Dir != "", "a directory for the key files, or memory: true for a trial")
 		k.secret(at+".secret", s.Secret)
 	}
-	if s.UnsafeFaults != nil {
-		k.duration(at+".unsafe_faults.delay", s.UnsafeFaults.Delay)
+	if f := s.UnsafeFaults; f != nil {
+		k.duration(at+".unsafe_faults.delay", f.Delay)
+		if f.Sessions < 0 {
+			k.wrong(at+".unsafe_faults.sessions", fmt.Sprintf("%d is less than nothing", f.Sessions), "such as 16")
+		}
 	}
 }
 
-func (k *checker) pkcs11(at string, p PKCS11) {
-	k.need(at+".module", p.Module)
-	if p.Module != "" && !filepath.IsAbs(p.Module) {
-		k.wrong(at+".module", fmt.Sprintf("%q is not an absolute path", p.Module), "name the module by its whole path, so that no other can be loaded")
+func (k checker) pkcs11(at string, p PKCS11) {
+	if k.need(at+".module", p.Module != "", "the vendor's library, such as /usr/lib/softhsm/libsofthsm2.so") && !filepath.IsAbs(p.Module) {
+		k.wrong(at+".module", quote(p.Module)+" is not an absolute path", "name the module by its whole path, so that no other can be loaded")
 	}
-	if p.TokenLabel == "" && p.TokenSerial == "" {
+	if p.TokenLabel == "" && p.TokenSerial == "" && !k.anyBad(at+".token_") {
 		k.wrong(at, "no token is named", "set token_label or token_serial; `pkcs11-tool -L` lists them")
 	}
-	if p.Sessions < 0 || p.Sessions > 64 {
+	if p.Sessions < 0 || p.Sessions > 64 || p.Sessions == 0 && k.places[at+".sessions"].line > 0 {
 		k.wrong(at+".sessions", fmt.Sprintf("%d is not 1 to 64", p.Sessions), "2 is good for most HSMs")
 	}
 	k.secret(at+".pin", p.PIN)
 }
 
 // secret wants exactly one place, and never the secret itself.
-func (k *checker) secret(at string, s *Secret) {
+func (k checker) secret(at string, s *Secret) {
 	const hint = "one of credential: NAME, file: PATH, command: [PATH, …]"
 	if s == nil {
 		k.wrong(at, "missing", hint)
@@ -122,15 +127,15 @@ func (k *checker) secret(at string, s *Secret) {
 			ways++
 		}
 	}
-	if ways != 1 {
+	if ways != 1 && !k.anyBad(at+".") {
 		k.wrong(at, fmt.Sprintf("names %d places, not one", ways), hint)
 	}
 	if len(s.Command) > 0 && !filepath.IsAbs(s.Command[0]) {
-		k.wrong(at+".command", fmt.Sprintf("%q is not an absolute path", s.Command[0]), "name the command by its whole path")
+		k.wrong(at+".command", "not an absolute path", "name the command by its whole path")
 	}
 }
 
-func (k *checker) keys(c *Config) {
+func (k checker) keys(c *Config) {
 	k.some("keys", len(c.Keys))
 	var names []string
 	for i, key := range c.Keys {
@@ -139,23 +144,28 @@ func (k *checker) keys(c *Config) {
 		k.refers(at+".backend", key.Backend, "backends", backendNames(c))
 		k.oneOf(at+".format", key.Format, "jwt")
 		if _, err := signers.Algorithm(key.Algorithm).Params(); err != nil {
-			k.wrong(at+".algorithm", fmt.Sprintf("%q is not known", key.Algorithm), "one of "+joined(signers.Algorithms()))
+			k.wrong(at+".algorithm", quote(key.Algorithm)+" is not known", "one of "+joined(signers.Algorithms()))
 		}
 	}
 }
 
-func (k *checker) profiles(c *Config) {
+func (k checker) profiles(c *Config) {
 	k.some("profiles", len(c.Profiles))
 	var names []string
 	for i, p := range c.Profiles {
 		at := fmt.Sprintf("profiles[%d]", i)
 		names = k.unique(at+".name", p.Name, names)
 		k.refers(at+".key", p.Key, "keys", keyNames(c))
-		k.need(at+".issuer", p.Issuer)
-		k.need(at+".type", p.Type)
+		k.need(at+".issuer", p.Issuer != "", "the name by which verifiers know you, often a URL")
+		k.need(at+".type", p.Type != "", "such as at+jwt; it keeps tokens of different purpose apart")
 		k.some(at+".callers", len(p.Callers))
 		k.some(at+".audiences", len(p.Audiences))
 		k.some(at+".subjects", len(p.Subjects))
+		k.distinct(at+".audiences", p.Audiences)
+		k.distinct(at+".subjects", p.Subjects)
+		k.distinct(at+".scopes", p.Scopes)
+		k.distinct(at+".claims.allowed", p.Claims.Allowed)
+		k.distinct(at+".conditions", p.Conditions)
 		k.ttl(at+".max_ttl", p.MaxTTL)
 		for j, caller := range p.Callers {
 			k.caller(fmt.Sprintf("%s.callers[%d]", at, j), caller)
@@ -163,22 +173,18 @@ func (k *checker) profiles(c *Config) {
 	}
 }
 
-func (k *checker) ttl(at string, d Duration) {
-	if d == "" {
-		k.wrong(at, "missing", "every profile bounds its tokens' lifetime, such as max_ttl: 15m")
+func (k checker) ttl(at string, d Duration) {
+	if !k.need(at, d != "", "every profile bounds its tokens' lifetime, such as max_ttl: 15m") {
 		return
 	}
-	k.duration(at, d)
-	switch {
-	case d.D() > maxTTL:
-		k.wrong(at, fmt.Sprintf("%s is over the ceiling of %s", d, maxTTL), "short-lived tokens are the point: renew them instead")
-	case d.D()%time.Second != 0:
+	k.within(at, d, maxTTL, "short-lived tokens are the point: renew them instead")
+	if d.D()%time.Second != 0 {
 		k.wrong(at, fmt.Sprintf("%s is not whole seconds", d), "round it")
 	}
 }
 
-func (k *checker) caller(at string, c Caller) {
-	if c.UID == nil && c.GID == nil && c.Unit == "" && c.Cgroup == "" {
+func (k checker) caller(at string, c Caller) {
+	if c.UID == nil && c.GID == nil && c.Unit == "" && c.Cgroup == "" && !k.anyBad(at+".") {
 		problem, hint := "selects nobody", "name a uid, gid, unit or cgroup"
 		if c.Exe != "" {
 			problem, hint = "exe alone is not an identity", "add the uid, gid, unit or cgroup that it narrows"
@@ -187,7 +193,7 @@ func (k *checker) caller(at string, c Caller) {
 	}
 }
 
-func (k *checker) admin(at string, a Admin) {
+func (k checker) admin(at string, a Admin) {
 	k.caller(at, a.Caller)
 	k.some(at+".rights", len(a.Rights))
 	for i, right := range a.Rights {
@@ -195,69 +201,104 @@ func (k *checker) admin(at string, a Admin) {
 	}
 }
 
-// wrong notes a mistake.
-func (k *checker) wrong(field, problem, hint string) {
-	e := Error{File: k.name, Field: field, Problem: problem, Hint: hint}
-	e.Line, e.Column = k.place(field)
-	k.errs = append(k.errs, e)
-}
-
-// place finds a field in the file, or what it is missing from.
-func (k *checker) place(field string) (int, int) {
-	for field != "" {
-		if path, err := yaml.PathString("$." + field); err == nil {
-			if node, err := path.FilterFile(k.file); err == nil && node != nil && node.GetToken() != nil {
-				p := node.GetToken().Position
-				return p.Line, p.Column
-			}
+// anyBad reports whether a field that begins like this has a mistake: what
+// its section lacks may follow from it.
+func (k checker) anyBad(prefix string) bool {
+	for field := range k.bad {
+		if strings.HasPrefix(field, prefix) {
+			return true
 		}
-		field = field[:max(0, strings.LastIndexAny(field, ".["))]
 	}
-	return 1, 1
+	return false
 }
 
-func (k *checker) need(field, value string) {
-	if value == "" {
-		k.wrong(field, "missing", "it has no default")
+// need wants a value to be there, and reports whether it is.
+func (k checker) need(field string, there bool, hint string) bool {
+	if !there {
+		k.wrong(field, "missing", hint)
 	}
+	return there
 }
 
-func (k *checker) some(field string, n int) {
-	if n == 0 {
+func (k checker) some(field string, n int) {
+	if n == 0 && k.need(field, k.places[field].line > 0, "it needs at least one entry") {
 		k.wrong(field, "empty", "it needs at least one entry")
 	}
 }
 
-func (k *checker) unit(field string, err error, hint string) {
+// distinct wants each entry to say something, and once.
+func (k checker) distinct(field string, entries []string) {
+	for i, e := range entries {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		switch {
+		case strings.TrimSpace(e) != e || e == "":
+			k.wrong(at, quote(e)+" is empty or has space around it", "write the value itself")
+		case slices.Contains(entries[:i], e):
+			k.wrong(at, quote(e)+" is there already", "name it once")
+		}
+	}
+}
+
+func (k checker) unit(field string, err error, hint string) {
 	if err != nil {
 		k.wrong(field, err.Error(), hint)
 	}
 }
 
-func (k *checker) duration(field string, d Duration) {
+func (k checker) duration(field string, d Duration) {
 	k.unit(field, d.check(), "a time with its unit, such as 90s or 5m")
 }
 
-func (k *checker) oneOf(field, value string, allowed ...string) {
-	if !slices.Contains(allowed, value) {
-		k.wrong(field, fmt.Sprintf("%q is not known", value), "one of "+strings.TrimPrefix(strings.Join(allowed, ", "), ", "))
+// within wants a time with its unit, and not an absurd one.
+func (k checker) within(field string, d Duration, most time.Duration, why string) {
+	k.duration(field, d)
+	if d.D() > most {
+		k.wrong(field, fmt.Sprintf("%s is over the ceiling of %s", d, short(most)), why)
+	}
+}
+
+// short is a duration without the zeros that Go's has.
+func short(d time.Duration) string {
+	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
+}
+
+func (k checker) oneOf(field, value string, allowed ...string) {
+	hint := "one of " + strings.TrimPrefix(strings.Join(allowed, ", "), ", ")
+	switch {
+	case slices.Contains(allowed, value):
+	case value == "":
+		k.wrong(field, "missing", hint)
+	default:
+		k.wrong(field, quote(value)+" is not known", hint)
 	}
 }
 
 // unique wants a name that can name something and is not there yet.
-func (k *checker) unique(field, name string, seen []string) []string {
+func (k checker) unique(field, name string, seen []string) []string {
+	const hint = "1 to 40 of a-z, 0-9 and '-', beginning with a letter"
 	switch {
-	case signers.KeyID(name).Check() != nil || len(name) > 40 || name[0] < 'a' || name[0] > 'z':
-		k.wrong(field, fmt.Sprintf("%q is not a name", name), "1 to 40 of a-z, 0-9 and '-', beginning with a letter")
+	case name == "":
+		k.wrong(field, "missing", hint)
+	case signers.KeyID(name).Check() != nil || len(name) > maxName || name[0] < 'a' || name[0] > 'z':
+		k.wrong(field, quote(name)+" is not a name", hint)
 	case slices.Contains(seen, name):
-		k.wrong(field, fmt.Sprintf("%q is there already", name), "names are unique")
+		k.wrong(field, quote(name)+" is there already", "names are unique")
 	}
 	return append(seen, name)
 }
 
-func (k *checker) refers(field, name, section string, names []string) {
-	if !slices.Contains(names, name) {
-		k.wrong(field, fmt.Sprintf("%q is not among %s", name, section), "one of "+strings.Join(names, ", "))
+func (k checker) refers(field, name, section string, names []string) {
+	names = slices.DeleteFunc(names, func(n string) bool { return n == "" })
+	hint := "one of " + strings.Join(names, ", ")
+	if len(names) == 0 {
+		hint = "add one under " + section
+	}
+	switch {
+	case slices.Contains(names, name) && name != "":
+	case name == "":
+		k.wrong(field, "missing", hint)
+	default:
+		k.wrong(field, quote(name)+" is not among "+section, hint)
 	}
 }
 

@@ -22,13 +22,15 @@ type Config struct {
 	Issuers    Issuers   `yaml:"issuers,omitempty" jsonschema_description:"Limits of issuer processes."`
 	Ledger     Ledger    `yaml:"ledger,omitempty" jsonschema_description:"The audit ledger."`
 	Log        Log       `yaml:"log,omitempty" jsonschema_description:"The daemon's log, on standard error."`
+
+	src *source // the file, to say where a mistake is
 }
 
 // Sockets says who may connect at all; who may have what is for profiles and
 // admins.
 type Sockets struct {
 	Mode  Mode   `yaml:"mode,omitempty" jsonschema_description:"Mode of issue.sock, octal in quotes; 0666 if absent: identity comes from the kernel, not from the mode."`
-	Group string `yaml:"group,omitempty" jsonschema_description:"Group of the sockets."`
+	Group string `yaml:"group,omitempty" empty:"ok" jsonschema_description:"Group of the sockets."`
 }
 
 // Lifecycle says how keys age.
@@ -62,10 +64,10 @@ type Faults struct {
 // PKCS11 are the settings of an HSM.
 type PKCS11 struct {
 	Module      string  `yaml:"module" jsonschema:"required" jsonschema_description:"Absolute path of the vendor's PKCS#11 module."`
-	TokenLabel  string  `yaml:"token_label,omitempty" jsonschema_description:"The token's label; label or serial is needed."`
-	TokenSerial string  `yaml:"token_serial,omitempty" jsonschema_description:"The token's serial number."`
+	TokenLabel  string  `yaml:"token_label,omitempty" empty:"ok" jsonschema_description:"The token's label; label or serial is needed."`
+	TokenSerial string  `yaml:"token_serial,omitempty" empty:"ok" jsonschema_description:"The token's serial number."`
 	PIN         *Secret `yaml:"pin" jsonschema:"required" jsonschema_description:"Where the user PIN is read when it is needed. A wrong PIN is never tried twice."`
-	Sessions    int     `yaml:"sessions,omitempty" jsonschema_description:"Sessions to sign with, 1 to 64; 2 if absent. As many as the HSM works on at a time."`
+	Sessions    int     `yaml:"sessions,omitempty" jsonschema:"minimum=1,maximum=64" jsonschema_description:"Sessions to sign with, 1 to 64; 2 if absent. As many as the HSM works on at a time."`
 }
 
 // A Secret says where a secret is, never what it is: exactly one of these.
@@ -102,8 +104,8 @@ type Profile struct {
 // A Caller selects processes by what the kernel says of them. All that is
 // named must hold.
 type Caller struct {
-	UID    *uint32 `yaml:"uid,omitempty" jsonschema_description:"Effective uid."`
-	GID    *uint32 `yaml:"gid,omitempty" jsonschema_description:"Effective gid, or a supplementary group."`
+	UID    *uint32 `yaml:"uid,omitempty" jsonschema:"minimum=0,maximum=4294967294" jsonschema_description:"Effective uid."`
+	GID    *uint32 `yaml:"gid,omitempty" jsonschema:"minimum=0,maximum=4294967294" jsonschema_description:"Effective gid, or a supplementary group."`
 	Unit   string  `yaml:"unit,omitempty" jsonschema_description:"systemd unit, such as build.service."`
 	Cgroup string  `yaml:"cgroup,omitempty" jsonschema_description:"Control group, this one or one below it."`
 	Exe    string  `yaml:"exe,omitempty" jsonschema_description:"Executable. It narrows the others and is never enough alone."`
@@ -128,7 +130,7 @@ type Issuers struct {
 
 // Ledger says where the audit ledger is and how it is written.
 type Ledger struct {
-	Dir          string `yaml:"dir,omitempty" jsonschema_description:"Its directory; state_dir/ledger if absent."`
+	Dir          string `yaml:"dir,omitempty" empty:"ok" jsonschema_description:"Its directory; state_dir/ledger if absent."`
 	SegmentSize  Size   `yaml:"segment_size,omitempty" jsonschema_description:"A new file is begun past this size; 64MiB if absent."`
 	UnsafeNoSync bool   `yaml:"unsafe_no_sync,omitempty" jsonschema_description:"For benchmarks only: a power cut loses records of tokens that were given out."`
 }

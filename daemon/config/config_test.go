@@ -1,12 +1,16 @@
 package config
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 // good is a configuration that others differ from.
@@ -61,62 +65,38 @@ func TestAGoodFileIsReadWhole(t *testing.T) {
 	}
 }
 
-// TestEachMistakeIsNamed changes one thing of the good file. Each has its line,
-// its field, what is wrong and what mends it.
+// TestEachMistakeIsNamed reads the cases of testdata: one file, one case, and
+// all that is said of it, to the letter.
 func TestEachMistakeIsNamed(t *testing.T) {
-	for _, c := range []struct{ name, old, with, says, hint string }{
-		{"unknown field", "state_dir: state", "state_dri: state", `signet.yaml:2:1: unknown field "state_dri"`, `did you mean "state_dir"?`},
-		{"unknown nested field", "max_ttl: 15m", "max_tll: 15m", "unknown field", `did you mean "max_ttl"?`},
-		{"duplicate field", "state_dir: state", "state_dir: state\nstate_dir: other", "signet.yaml:3:1: ", "schema"},
-		{"wrong type", "name: ci\n    key: ci", "name: [ci]\n    key: ci", "signet.yaml:10:", "schema"},
-		{"wrong type of uid", "{uid: 1000}", "{uid: me}", "signet.yaml:14:", "schema"},
-		{"not YAML", "backends:", "backends: [", "signet.yaml:", "schema"},
-		{"anchor", "state_dir: state", "state_dir: &a state", "signet.yaml:2:12: anchors", "write the value out"},
-		{"second document", "ledger: {segment_size: 1MiB}", "---\nversion: 1", "more than one YAML document", "remove"},
-		{"version", "version: 1", "version: 2", "signet.yaml:1:10: version: 2 is not", "version: 1"},
-		{"missing state_dir", "state_dir: state\n", "", "state_dir: missing", "no default"},
-		{"no unit of time", "max_ttl: 15m", "max_ttl: 15", `max_ttl: "15" is not a time with its unit`, "90s or 5m"},
-		{"zero time", "max_ttl: 15m", "max_ttl: 0s", `max_ttl: "0s" is not more than nothing`, "90s or 5m"},
-		{"negative time", "max_ttl: 15m", "max_ttl: -5m", "not more than nothing", "90s or 5m"},
-		{"too long a life", "max_ttl: 15m", "max_ttl: 25h", "over the ceiling of 24h", "renew"},
-		{"half a second", "max_ttl: 15m", "max_ttl: 1500ms", "not whole seconds", "round"},
-		{"no lifetime", "    max_ttl: 15m\n", "", "max_ttl: missing", "max_ttl: 15m"},
-		{"unknown algorithm", "ecdsa-p256-sha256", "rot13", `signet.yaml:8:42: keys[0].algorithm: "rot13" is not known`, "rsa4096-pss-sha512"},
-		{"unknown format", "format: jwt", "format: xml", `"xml" is not known`, "one of jwt"},
-		{"no such back-end", "backend: main", "backend: other", `"other" is not among backends`, "main, hsm"},
-		{"no such key", "    key: ci", "    key: other", `profiles[0].key: "other" is not among keys`, "one of ci"},
-		{"duplicate name", "name: hsm", "name: main", `"main" is there already`, "unique"},
-		{"bad name", "{name: ci,", "{name: CI,", `"CI" is not a name`, "a-z"},
-		{"no callers", "callers: [{uid: 1000}, {unit: ci.service, exe: /usr/bin/ci}]", "callers: []", "callers: empty", "at least one"},
-		{"exe alone", "unit: ci.service, exe", "exe", "exe alone is not an identity", "uid, gid"},
-		{"nobody", "{uid: 1000}", "{}", "selects nobody", "uid, gid"},
-		{"no audience", "audiences: [https://api.example]", "audiences: []", "audiences: empty", "at least one"},
-		{"unknown right", "rights: [view, revoke]", "rights: [everything]", `"everything" is not known`, "view, rotate"},
-		{"settings of another type", "type: softkey, softkey:", "type: softkey, pkcs11: {module: /m, token_label: t, pin: {file: p}}, softkey:", "settings of pkcs11 in a back-end of type", "remove"},
-		{"no settings", "type: pkcs11, pkcs11: {module: /usr/lib/m.so, token_label: t, pin: {credential: pin}}", "type: pkcs11", "needs its settings", "add a section"},
-		{"relative module", "/usr/lib/m.so", "m.so", "not an absolute path", "whole path"},
-		{"no token", "token_label: t, ", "", "no token is named", "token_label"},
-		{"two places of a secret", "{credential: pin}", "{credential: pin, file: x}", "names 2 places", "one of credential"},
-		{"a secret in the file", "{credential: pin}", "{value: 1234}", "unknown field", "schema"},
-		{"relative command", "{credential: pin}", "{command: [pass]}", "not an absolute path", "whole path"},
-		{"too many sessions", "token_label: t, ", "token_label: t, sessions: 65, ", "65 is not 1 to 64", "2 is good"},
-		{"no unit of size", "1MiB", "1000000", "not a size", "64MiB"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			text := strings.Replace(good, c.old, c.with, 1)
-			if text == good {
-				t.Fatalf("%q is not in the good file", c.old)
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) < 90 {
+		t.Fatalf("testdata: %d cases, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			a, err := txtar.ParseFile(file)
+			if err != nil || len(a.Files) != 2 {
+				t.Fatalf("a case is a signet.yaml and what is wanted: %v", err)
 			}
-			_, err := Parse("signet.yaml", []byte(text))
+			_, err = Parse("signet.yaml", a.Files[0].Data)
 			var all Errors
 			if !errors.As(err, &all) {
 				t.Fatalf("got %v, want Errors", err)
 			}
-			if got := err.Error(); !strings.Contains(got, c.says) || !strings.Contains(got, c.hint) {
-				t.Errorf("got:\n%s\nwant %q and the hint %q", got, c.says, c.hint)
+			if *update {
+				a.Files[1].Data = []byte(err.Error() + "\n")
+				if err := os.WriteFile(file, txtar.Format(a), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if d := cmp.Diff(string(a.Files[1].Data), err.Error()+"\n"); d != "" {
+				t.Errorf("Parse (-want +got):\n%s", d)
+			}
+			if said := err.Error(); strings.Contains(said, "1234") || strings.Contains(said, "hunter2") {
+				t.Error("a secret of the file is repeated")
 			}
 			for _, e := range all {
-				if e.File != "signet.yaml" || e.Line == 0 || e.Hint == "" {
+				if e.File != "signet.yaml" || e.Line == 0 || e.Column == 0 || e.Hint == "" {
 					t.Errorf("a mistake without its place or remedy: %+v", e)
 				}
 			}
@@ -124,41 +104,90 @@ func TestEachMistakeIsNamed(t *testing.T) {
 	}
 }
 
-func TestAllMistakesAreReportedAtOnce(t *testing.T) {
-	text := strings.NewReplacer("max_ttl: 15m", "max_ttl: 99h", "rot", "rot", "ecdsa-p256-sha256", "x", "backend: main", "backend: y").Replace(good)
-	_, err := Parse("signet.yaml", []byte(text))
-	var all Errors
-	if !errors.As(err, &all) || len(all) != 3 || all[0].Line > all[2].Line {
-		t.Errorf("got %v, want three mistakes in the order of the file", err)
-	}
-}
-
-func TestTheExampleStartsAsItIs(t *testing.T) {
-	text, err := Example{UID: 1000, Algorithm: "ecdsa-p256-sha256"}.Text()
+// TestAMistakeFoundLaterHasItsPlace is for what only the daemon can check.
+func TestAMistakeFoundLaterHasItsPlace(t *testing.T) {
+	c, err := Parse("/etc/signet/signet.yaml", []byte(good))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Parse("signet.yaml", []byte(text)); err != nil {
-		t.Errorf("the example: %v", err)
+	for _, m := range []struct {
+		field string
+		want  Error
+	}{
+		{"profiles[0].audiences[0]", Error{Line: 15, Column: 17, Source: "    audiences: [https://api.example]"}},
+		{"profiles[0].claims.fixed.level", Error{Line: 18, Column: 43, Source: "    claims: {fixed: {tenant: acme, level: 3}}"}},
+		{"profiles[0].scopes", Error{Line: 10, Column: 5, Source: "  - name: ci"}},
+		{"backends[1].pkcs11.pin", Error{Line: 6, Column: 84}},
+		{"ledger.dir", Error{Line: 22, Column: 9, Source: "ledger: {segment_size: 1MiB}"}},
+		{"issuers", Error{Line: 1, Column: 1}},
+	} {
+		m.want.File, m.want.Field, m.want.Problem, m.want.Hint = "/etc/signet/signet.yaml", m.field, "not so", "do so"
+		if d := cmp.Diff(m.want, c.Mistake(m.field, "not so", "do so")); d != "" {
+			t.Errorf("Mistake(%q) (-want +got):\n%s", m.field, d)
+		}
+	}
+	made := &Config{}
+	if e := made.Mistake("log", "not so", ""); e.Field != "log" {
+		t.Errorf("Mistake of a configuration without a file: got %+v", e)
 	}
 }
 
-func TestLoadRefusesAFileThatOthersMayChange(t *testing.T) {
+func TestAMistakeIsJSONAsWell(t *testing.T) {
+	_, err := Parse("signet.yaml", []byte(strings.Replace(good, "15m", "99h", 1)))
+	got, jsonErr := json.Marshal(err)
+	if jsonErr != nil {
+		t.Fatal(jsonErr)
+	}
+	want := `[{"file":"signet.yaml","line":17,"column":14,"field":"profiles[0].max_ttl","source":"    max_ttl: 99h",` +
+		`"problem":"99h is over the ceiling of 24h","hint":"short-lived tokens are the point: renew them instead"}]`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestTheExampleStartsAsItIs reads it from where `signet init` writes it.
+func TestTheExampleStartsAsItIs(t *testing.T) {
+	text, err := Example{UID: 1000, Algorithm: "ed25519"}.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
 	path := filepath.Join(t.TempDir(), "signet.yaml")
-	if err := os.WriteFile(path, []byte(good), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(path); err != nil {
-		t.Errorf("Load: %v", err)
-	}
-	if err := os.Chmod(path, 0o666); err != nil {
+	c, err := Load(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "hint: chmod go-w") {
-		t.Errorf("Load of a file with mode 0666: got %v, want a refusal with its remedy", err)
+	if c.Keys[0].Algorithm != "ed25519" || *c.Profiles[0].Callers[0].UID != 1000 || *c.Admins[0].UID != 1000 {
+		t.Errorf("the example: got %+v", c)
 	}
-	if _, err := Load(path + ".absent"); err == nil || !strings.Contains(err.Error(), "signet init") {
-		t.Errorf("Load of an absent file: got %v", err)
+}
+
+// TestWindowsEditorsDoNoHarm takes their line ends and their byte order mark.
+func TestWindowsEditorsDoNoHarm(t *testing.T) {
+	c, err := Parse("signet.yaml", []byte("\ufeff"+strings.ReplaceAll(good, "\n", "\r\n")))
+	if err != nil || c.Profiles[0].Issuer != "https://signet.example" {
+		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+// TestDigitsThatAreTextStayAsTheyAre is for serial numbers and file modes.
+func TestDigitsThatAreTextStayAsTheyAre(t *testing.T) {
+	text := strings.Replace(good, "token_label: t", "token_serial: 0123, token_label: 1.10", 1)
+	c, err := Parse("signet.yaml", []byte(strings.Replace(text, "ledger:", "sockets: {mode: 0660}\nledger:", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := c.Backends[1].PKCS11; p.TokenSerial != "0123" || p.TokenLabel != "1.10" || c.Sockets.Mode.Perm(0) != 0o660 {
+		t.Errorf("got %q, %q, %o", p.TokenSerial, p.TokenLabel, c.Sockets.Mode.Perm(0))
+	}
+}
+
+// TestASectionWithoutLinesIsNotThere lets somebody comment a section out.
+func TestASectionWithoutLinesIsNotThere(t *testing.T) {
+	if _, err := Parse("signet.yaml", []byte(good+"log:\n#  level: debug\nissuers: ~\n")); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -168,14 +197,30 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
 	f.Add([]byte("a: &a [*a, *a]"))
 	f.Add([]byte("version: 1\n---\n"))
+	cases, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, c := range cases {
+		a, err := txtar.ParseFile(c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(a.Files[0].Data)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 4<<10 {
 			return
 		}
-		_, err := Parse("signet.yaml", data)
+		c, err := Parse("signet.yaml", data)
 		var all Errors
-		if err != nil && !errors.As(err, &all) {
-			t.Errorf("got %v, want Errors", err)
+		if (c == nil) != (err != nil) || err != nil && !errors.As(err, &all) {
+			t.Errorf("got %v, %v, want a Config or Errors", c, err)
+		}
+		for _, e := range all {
+			if e.Line < 1 || e.Column < 1 || e.Hint == "" || strings.ContainsAny(e.Error(), "\x00\x1b\r") {
+				t.Errorf("a mistake without its place or remedy, or with what a terminal obeys: %+v", e)
+			}
 		}
 	})
 }

@@ -2,23 +2,26 @@ package config
 
 import (
 	"fmt"
-	"reflect"
-	"slices"
 	"strings"
+	"unicode"
 )
+
+// longestLine is the longest line of the file that a message repeats.
+const longestLine = 160
 
 // An Error is one mistake in a configuration.
 type Error struct {
 	File    string `json:"file"`
 	Line    int    `json:"line,omitempty"`
 	Column  int    `json:"column,omitempty"`
-	Field   string `json:"field,omitempty"` // "profiles[0].max_ttl"
+	Field   string `json:"field,omitempty"`  // "profiles[0].max_ttl"
+	Source  string `json:"source,omitempty"` // the line; empty where it could show a secret
 	Problem string `json:"problem"`
 	Hint    string `json:"hint,omitempty"`
 }
 
-// Error is "FILE:LINE:COLUMN: field: problem", and the hint on a line of its
-// own.
+// Error is "FILE:LINE:COLUMN: field: problem", then the line with a caret under
+// the column, then the hint, each on a line of its own.
 func (e Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
@@ -30,10 +33,28 @@ func (e Error) Error() string {
 		b.WriteString(e.Field + ": ")
 	}
 	b.WriteString(e.Problem)
+	if e.Source != "" {
+		b.WriteString("\n    " + e.Source + "\n    " + e.caret())
+	}
 	if e.Hint != "" {
 		b.WriteString("\nhint: " + e.Hint)
 	}
 	return b.String()
+}
+
+// caret points at the column. Tabs stay tabs, so that it stands where it should.
+func (e Error) caret() string {
+	var b strings.Builder
+	for i, r := range []rune(e.Source) {
+		if i >= e.Column-1 {
+			break
+		}
+		if r != '\t' {
+			r = ' '
+		}
+		b.WriteRune(r)
+	}
+	return b.String() + "^"
 }
 
 // Errors are all the mistakes that were found, in the order of the file.
@@ -48,55 +69,20 @@ func (es Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// nearest is the field name that is most like a wrong one, "" if none is.
-func nearest(wrong string) string {
-	best, least := "", 3 // more than two slips is another word
-	for _, name := range fieldNames(reflect.TypeFor[Config](), map[reflect.Type]bool{}) {
-		if d := distance(wrong, name); d < least {
-			best, least = name, d
-		}
+// printable is a line as a message may repeat it: no terminal's control
+// characters, and nothing too long to help.
+func printable(line string) string {
+	line = strings.TrimRight(line, " \t\r")
+	if len(line) > longestLine {
+		return ""
 	}
-	return best
+	return strings.Map(func(r rune) rune {
+		if r != '\t' && !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, line)
 }
 
-// fieldNames are all the names that a configuration can have.
-func fieldNames(t reflect.Type, seen map[reflect.Type]bool) []string {
-	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
-		t = t.Elem()
-	}
-	if t.Kind() != reflect.Struct || seen[t] {
-		return nil
-	}
-	seen[t] = true
-	var names []string
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
-		if name != "" {
-			names = append(names, name)
-		}
-		names = append(names, fieldNames(t.Field(i).Type, seen)...)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// distance is the number of letters to add, drop or change (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := last
-			if a[i] != b[j] {
-				cost++
-			}
-			last = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
+// quote repeats a value of the file: short, on one line.
+func quote(s string) string { return fmt.Sprintf("%.64q", s) }

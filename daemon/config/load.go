@@ -4,57 +4,73 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"syscall"
 )
 
-// maxFile bounds a configuration, in bytes.
-const maxFile = 1 << 20
+// DefaultPath is where the configuration is unless somebody says otherwise.
+const DefaultPath = "/etc/signet/signet.yaml"
 
 // Load reads and checks a configuration file. Its error is an Errors with
 // every mistake that was found, or says why the file can't be read.
 func Load(path string) (*Config, error) {
-	info, err := os.Stat(path)
-	if err != nil {
+	// Not to wait for a writer, should somebody have put a pipe there.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the file that the operator names
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("configuration: %w\nhint: `signet init DIR` writes one; name it with --config or SIGNET_CONFIG", err)
+	case err != nil:
+		return nil, fmt.Errorf("configuration: %w\nhint: run as a user that may read it, or name another with --config", err)
 	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return nil, fmt.Errorf("configuration %s has mode %04o: others may change it\nhint: chmod go-w %s", path, info.Mode().Perm(), path)
+	defer f.Close() //nolint:errcheck // nothing was written
+	// The open file is asked, not the path: that may be another by now.
+	if err := guarded(f, path); err != nil {
+		return nil, err
 	}
-	if info.Size() > maxFile {
-		return nil, fmt.Errorf("configuration %s has %d bytes, the limit is %d", path, info.Size(), maxFile)
-	}
-	data, err := os.ReadFile(path) //nolint:gosec // the file that the operator names
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	return Parse(path, data)
 }
 
+// guarded refuses a file that others could have written or could replace:
+// whoever writes it decides who may have a signature, and what runs to fetch a PIN.
+func guarded(f *os.File, path string) error {
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	dir, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	switch owner := info.Sys().(*syscall.Stat_t).Uid; {
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("configuration %s is not a file\nhint: name signet.yaml itself", path)
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("configuration %s has mode %04o: others may change it\nhint: chmod go-w %s", path, info.Mode().Perm(), path)
+	case os.Geteuid() == 0 && owner != 0:
+		return fmt.Errorf("configuration %s belongs to uid %d, who could have root run anything\nhint: chown root %s, or run signet as that user", path, owner, path)
+	case dir.Mode().Perm()&0o002 != 0 && dir.Mode()&fs.ModeSticky == 0:
+		return fmt.Errorf("configuration %s is in a directory where anybody may replace it\nhint: chmod o-w %s", path, filepath.Dir(path))
+	}
+	return nil
+}
+
 // Parse reads and checks a configuration. Its name is for messages, and its
 // folder is what relative paths are relative to.
 func Parse(name string, data []byte) (*Config, error) {
-	file, err := parser.ParseBytes(data, 0)
-	if err != nil {
-		return nil, Errors{fromYAML(name, err)}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors put it there
+	src, cfg := newSource(name, data), &Config{}
+	cfg.src = src
+	if src.decode(data, cfg) {
+		cfg.check()
 	}
-	if err := noAliases(file); err != nil {
-		return nil, Errors{{File: name, Line: err.line, Column: err.column, Problem: err.problem, Hint: "write the value out"}}
-	}
-	cfg := &Config{}
-	dec := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
-	if err := dec.Decode(cfg); err != nil {
-		return nil, Errors{fromYAML(name, err)}
-	}
-	if len(file.Docs) > 1 {
-		return nil, Errors{{File: name, Line: 1, Problem: "more than one YAML document", Hint: "remove the --- lines"}}
-	}
-	if errs := check(name, file, cfg); len(errs) > 0 {
+	if errs := src.found(); len(errs) > 0 {
 		return nil, errs
 	}
 	dir, err := filepath.Abs(filepath.Dir(name))
@@ -65,35 +81,16 @@ func Parse(name string, data []byte) (*Config, error) {
 	return cfg, nil
 }
 
-// An aliasError is an anchor or an alias: a few of them can stand for a
-// configuration of any size, and none is worth having.
-type aliasError struct {
-	line, column int
-	problem      string
-}
-
-type aliasFinder struct{ found *aliasError }
-
-// Visit implements ast.Visitor.
-func (f *aliasFinder) Visit(n ast.Node) ast.Visitor {
-	switch n.Type() { //nolint:exhaustive // all other nodes are plain
-	case ast.AnchorType, ast.AliasType, ast.MergeKeyType:
-		if f.found == nil {
-			p := n.GetToken().Position
-			f.found = &aliasError{p.Line, p.Column, "anchors, aliases and merge keys are not taken"}
-		}
+// Mistake is a mistake in a field of this configuration, with its place in the
+// file: for those who check what only they know.
+func (c *Config) Mistake(field, problem, hint string) Error {
+	src := newSource("configuration", nil)
+	if c.src != nil {
+		*src = *c.src
 	}
-	return f
-}
-
-func noAliases(file *ast.File) *aliasError {
-	f := &aliasFinder{}
-	for _, d := range file.Docs {
-		if d.Body != nil {
-			ast.Walk(f, d.Body)
-		}
-	}
-	return f.found
+	src.errs, src.bad = nil, map[string]bool{}
+	src.wrong(field, problem, hint)
+	return src.found()[0]
 }
 
 // absolute makes relative paths absolute.
@@ -126,29 +123,4 @@ func (s *Secret) paths() []*string {
 		return nil
 	}
 	return []*string{&s.File}
-}
-
-// fromYAML turns the library's error into one of ours.
-func fromYAML(name string, err error) Error {
-	e := Error{File: name, Problem: err.Error(), Hint: "`signet check-config --schema` prints what the file may hold"}
-	var y yaml.Error
-	if !errors.As(err, &y) {
-		return e
-	}
-	e.Problem = y.GetMessage()
-	if t := y.GetToken(); t != nil && t.Position != nil {
-		e.Line, e.Column = t.Position.Line, t.Position.Column
-	}
-	if field, ok := unknownField(e.Problem); ok {
-		if near := nearest(field); near != "" {
-			e.Hint = fmt.Sprintf("did you mean %q?", near)
-		}
-	}
-	return e
-}
-
-func unknownField(problem string) (string, bool) {
-	_, rest, ok := strings.Cut(problem, `unknown field "`)
-	field, _, _ := strings.Cut(rest, `"`)
-	return field, ok
 }

@@ -38,10 +38,10 @@ func (d Duration) check() error {
 	}
 	t, err := time.ParseDuration(string(d))
 	if err != nil {
-		return fmt.Errorf("%q is not a time with its unit", string(d))
+		return fmt.Errorf("%s is not a time with its unit", quote(string(d)))
 	}
 	if t <= 0 {
-		return fmt.Errorf("%q is not more than nothing", string(d))
+		return fmt.Errorf("%s is not more than nothing", quote(string(d)))
 	}
 	return nil
 }
@@ -68,7 +68,7 @@ func (s Size) Bytes() int64 {
 
 func (s Size) check() error {
 	if s != "" && s.Bytes() == 0 {
-		return fmt.Errorf("%q is not a size with its unit", string(s))
+		return fmt.Errorf("%s is not a size with its unit", quote(string(s)))
 	}
 	return nil
 }
@@ -90,7 +90,7 @@ func (m Mode) check() error {
 		return nil
 	}
 	if _, err := strconv.ParseUint(string(m), 8, 9); err != nil {
-		return fmt.Errorf("%q is not an octal mode", string(m))
+		return fmt.Errorf("%s is not an octal mode", quote(string(m)))
 	}
 	return nil
 }
