@@ -89,6 +89,9 @@ func newGRPC() *grpc.Server {
 		grpc.Creds(peer.Credentials()),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
+		// Fixed windows: grpc-go otherwise measures the connection with a ping
+		// for each batch, which wakes both ends once more.
+		grpc.InitialWindowSize(maxMessage), grpc.InitialConnWindowSize(maxMessage),
 		grpc.ConnectionTimeout(handshakeTime),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	)
