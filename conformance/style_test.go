@@ -3,7 +3,6 @@ package conformance
 import (
 	"fmt"
 	"go/ast"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +16,7 @@ const (
 	longestFile     = 400
 	longestTestFile = 700
 	mostMethods     = 5
-	leastComment    = 12 // per cent of lines, over the tree
+	leastComment    = 12 // per cent of lines that are not blank, over the tree
 	mostComment     = 30
 )
 
@@ -127,81 +126,135 @@ func receiverExported(recv *ast.FieldList) bool {
 	}
 }
 
-// clocks lists calls of time.Now outside daemon.go, main packages and tests.
+// clocks lists uses of time.Now, called or not, outside daemon.go, main
+// packages and tests.
 func clocks(all []source) []string {
 	var found []string
 	for _, s := range all {
 		if s.test || s.path == "daemon/daemon.go" || strings.Contains("/"+s.dir+"/", "/cmd/") {
 			continue
 		}
-		if strings.Contains(s.text, "time.Now(") {
-			found = append(found, s.path+": calls time.Now; take the clock from the caller")
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Now" {
+				if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" {
+					found = append(found, fmt.Sprintf("%s: time.Now; take the clock from the caller", s.fset.Position(sel.Pos())))
+				}
+			}
+			return true
+		})
+	}
+	return found
+}
+
+// initialisers lists init functions: a package that is imported does nothing.
+func initialisers(all []source) []string {
+	var found []string
+	for _, s := range all {
+		for _, d := range s.file.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Name.Name == "init" && fn.Recv == nil && !s.generated {
+				found = append(found, s.path+": func init; call it by name")
+			}
 		}
 	}
 	return found
 }
 
-func TestNothingIsTooLong(t *testing.T) {
-	for _, long := range tooLong(sources(t, os.DirFS(".."))) {
-		t.Error(long)
-	}
-}
-
-func TestEveryExportedNameIsDocumented(t *testing.T) {
-	for _, name := range undocumented(sources(t, os.DirFS(".."))) {
-		t.Error(name)
-	}
-}
-
-func TestTheClockIsPassedIn(t *testing.T) {
-	for _, call := range clocks(sources(t, os.DirFS(".."))) {
-		t.Error(call)
-	}
-}
-
-func TestTheTreeIsSimple(t *testing.T) {
+// notSimple holds the tree as a whole against the limits, and says what it found.
+func notSimple(all []source) (figures string, found []string) {
 	var lengths []int
 	lines, comments := 0, 0
-	for _, s := range sources(t, os.DirFS("..")) {
+	for _, s := range all {
 		if s.test || s.generated {
 			continue
 		}
 		for _, n := range functionLengths(s) {
 			lengths = append(lengths, n)
 		}
-		lines += strings.Count(s.text, "\n")
+		for line := range strings.Lines(s.text) {
+			if strings.TrimSpace(line) != "" {
+				lines++
+			}
+		}
 		for _, g := range s.file.Comments {
 			comments += strings.Count(g.Text(), "\n")
 		}
 	}
+	if len(lengths) == 0 || lines == 0 {
+		return "nothing", []string{"no function was read"}
+	}
 	slices.Sort(lengths)
 	median, share := lengths[len(lengths)/2], 100*comments/lines
-	t.Logf("%d functions, median %d lines; %d lines, %d %% comment", len(lengths), median, lines, share)
 	if median >= medianFunction {
-		t.Errorf("the median function has %d lines, want under %d", median, medianFunction)
+		found = append(found, fmt.Sprintf("the median function has %d lines, want under %d", median, medianFunction))
 	}
 	if share < leastComment || share > mostComment {
-		t.Errorf("%d %% of lines are comments, want %d to %d", share, leastComment, mostComment)
+		found = append(found, fmt.Sprintf("%d %% of lines are comments, want %d to %d", share, leastComment, mostComment))
+	}
+	return fmt.Sprintf("%d functions, median %d lines; %d lines, %d %% comment", len(lengths), median, lines, share), found
+}
+
+func TestNothingIsTooLong(t *testing.T) { report(t, tooLong(sources(t, tree()))) }
+
+func TestEveryExportedNameIsDocumented(t *testing.T) { report(t, undocumented(sources(t, tree()))) }
+
+func TestTheClockIsPassedIn(t *testing.T) { report(t, clocks(sources(t, tree()))) }
+
+func TestNothingHappensOnImport(t *testing.T) { report(t, initialisers(sources(t, tree()))) }
+
+func TestTheTreeIsSimple(t *testing.T) {
+	figures, found := notSimple(sources(t, tree()))
+	t.Log(figures)
+	report(t, found)
+}
+
+// TestThePlantedStyleFaultsAreCaught goes one past each limit, and up to it.
+func TestThePlantedStyleFaultsAreCaught(t *testing.T) {
+	simple := func(all []source) []string {
+		_, found := notSimple(all)
+		return found
+	}
+	function := func(lines int) string { return "package x\nfunc f() {" + strings.Repeat("\n", lines+1) + "}" }
+	commented := func(comments, code int) string {
+		return "package x\nfunc f() {}\n" + strings.Repeat("// why\n", comments) + strings.Repeat("var _ = 0\n", code)
+	}
+	for _, c := range []struct {
+		name, bad, good string
+		check           func([]source) []string
+	}{
+		{"a long function", function(longestFunction + 1), function(longestFunction), tooLong},
+		{"a long file", "package x" + strings.Repeat("\n", longestFile+1), "package x" + strings.Repeat("\n", longestFile), tooLong},
+		{"a wide interface", "package x\ntype i interface { a(); b(); c(); d(); e(); f() }", "package x\ntype i interface { a(); b(); c(); d(); e() }", tooLong},
+		{"an exported name without a comment", "package x\nfunc F() {}", "package x\n// F is.\nfunc F() {}", undocumented},
+		{"an exported method without a comment", "package x\n// T is.\ntype T struct{}\nfunc (t *T) F() {}", "package x\ntype t struct{}\nfunc (t *t) F() {}", undocumented},
+		{"an exported constant without a comment", "package x\nconst C = 1", "package x\nconst C = 1 // is", undocumented},
+		{"a clock of its own", "package x\nvar now = time.Now()", "package x\nvar now = clock.Now()", clocks},
+		{"a clock handed on", "package x\nvar now = time.Now", "package x\nvar then = time.Unix", clocks},
+		{"work on import", "package x\nfunc init() {}", "package x\nfunc (t) init() {}", initialisers},
+		{"long functions everywhere", function(medianFunction), commented(20, 80), simple},
+		{"too few comments", commented(leastComment-2, 100-leastComment), commented(leastComment+1, 97-leastComment), simple},
+		{"too many comments", commented(mostComment+2, 96-mostComment), commented(mostComment-1, 99-mostComment), simple},
+		{"an empty tree", "package x", commented(20, 80), simple},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			small := func(text string) []source {
+				return sources(t, fstest.MapFS{"keyring/x.go": {Data: []byte(text)}})
+			}
+			if len(c.check(small(c.bad))) == 0 {
+				t.Error("not caught")
+			}
+			report(t, c.check(small(c.good)))
+		})
 	}
 }
 
-func TestThePlantedStyleFaultsAreCaught(t *testing.T) {
-	for _, c := range []struct {
-		name, text string
-		check      func([]source) []string
-	}{
-		{"a long function", "package x\nfunc f() {" + strings.Repeat("\n", longestFunction+2) + "}", tooLong},
-		{"a long file", "package x\n" + strings.Repeat("\n", longestFile), tooLong},
-		{"a wide interface", "package x\ntype i interface { a(); b(); c(); d(); e(); f() }", tooLong},
-		{"an exported name without a comment", "package x\nfunc F() {}", undocumented},
-		{"an exported method without a comment", "package x\n// T is.\ntype T struct{}\nfunc (t *T) F() {}", undocumented},
-		{"a clock of its own", "package x\nvar now = time.Now()", clocks},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			tree := fstest.MapFS{"keyring/x.go": {Data: []byte(c.text)}}
-			if len(c.check(sources(t, tree))) == 0 {
-				t.Error("not caught")
-			}
-		})
+// TestTestsHaveLimitsOfTheirOwn: a table of cases may be longer than code.
+func TestTestsHaveLimitsOfTheirOwn(t *testing.T) {
+	lines := func(n int) []source {
+		text := "package x" + strings.Repeat("\n", n)
+		return sources(t, fstest.MapFS{"keyring/x_test.go": {Data: []byte(text)}})
+	}
+	report(t, tooLong(lines(longestTestFile)))
+	if len(tooLong(lines(longestTestFile+1))) == 0 {
+		t.Error("a long test file: not caught")
 	}
 }
