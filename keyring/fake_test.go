@@ -55,7 +55,7 @@ func (p *power) step(do func() error) error {
 func (p *power) arm(cutAt int, late, flicks bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	*p = power{cutAt: cutAt, late: late, flicks: flicks}
+	p.steps, p.cutAt, p.late, p.flicks, p.off = 0, cutAt, late, flicks, false
 }
 
 // on gives power back, and says how many steps were begun since arm.
