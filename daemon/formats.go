@@ -66,11 +66,15 @@ func (d *Daemon) launchIssuers(ctx context.Context) error {
 }
 
 // issuerDir is where issuer processes have their sockets, the daemon's alone.
-// What a daemon that was killed has left in it goes.
+// What a daemon that was killed has left in it goes. Where its path would be
+// too long for a socket with go-plugin's names, the host's own choice has to do.
 func (d *Daemon) issuerDir() (string, error) {
 	dir := filepath.Join(d.cfg.RuntimeDir, "issuers")
 	if err := os.RemoveAll(dir); err != nil {
 		return "", fmt.Errorf("issuers' sockets: %w", err)
+	}
+	if len(dir) > host.MaxTempDir {
+		return "", nil
 	}
 	return dir, prepareDir(dir, 0o700)
 }

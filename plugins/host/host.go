@@ -79,15 +79,15 @@ func (s Spec) check() (Spec, error) {
 		return s, fmt.Errorf("host: issuer %q: sha256 is required\nhint: sha256sum %s", s.Name, s.Path)
 	}
 	s = s.withDefaults()
-	if len(s.TempDir) > maxTempDir {
-		return s, fmt.Errorf("host: issuer %q: %q is too long for a unix socket in it, the limit is %d bytes\nhint: choose a shorter directory (runtime_dir)", s.Name, s.TempDir, maxTempDir)
+	if len(s.TempDir) > MaxTempDir {
+		return s, fmt.Errorf("host: issuer %q: %q is too long for a unix socket in it, the limit is %d bytes\nhint: choose a shorter directory (runtime_dir)", s.Name, s.TempDir, MaxTempDir)
 	}
 	return s, nil
 }
 
-// maxTempDir leaves room for go-plugin's names within the 107 bytes of a unix
+// MaxTempDir is the longest Spec.TempDir, in bytes: it leaves room for go-plugin's names within the 107 bytes of a unix
 // socket's address.
-const maxTempDir = 107 - len("/plugin-dir1234567890/plugin1234567890")
+const MaxTempDir = 107 - len("/plugin-dir1234567890/plugin1234567890")
 
 func (s Spec) withDefaults() Spec {
 	if s.Format == "" {
