@@ -169,6 +169,9 @@ func (r *Ring) warm(ctx context.Context) {
 	perBackend := map[string][]*Key{}
 	for _, s := range *r.keys.Load() {
 		v := s.view.Load()
+		if v == nil {
+			continue // listed, and gone when it was loaded
+		}
 		for _, version := range v.entry.Versions {
 			if version.State == Signing || version.State == Published || version.drains(r.opts.Now()) {
 				perBackend[v.entry.Backend] = append(perBackend[v.entry.Backend], v.keys[version.Number])
