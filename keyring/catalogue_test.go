@@ -153,7 +153,7 @@ func TestKeyNames(t *testing.T) {
 func sound(t *testing.T) Entry {
 	w := newWorld(t)
 	w.signer("pay")
-	w.rotate("pay")
+	w.rotate()
 	return w.List()[0]
 }
 
@@ -209,7 +209,7 @@ func TestADamagedRecordStopsTheStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.signer("pay")
-			w.rotate("pay")
+			w.rotate()
 			w.shop.damage("pay", harm)
 			r, err := Open(t.Context(), w.shop, map[string]signers.Backend{"hsm": w.token}, w.opts)
 			if err == nil {
