@@ -1,145 +1,155 @@
 #!/usr/bin/env bash
-# The one test command: installs what the suite needs, then runs everything.
+# The one test command: installs what the suites need, then runs everything.
 #
-#   bash conformance/test.sh                   everything, as the gate runs it
-#   bash conformance/test.sh --quick           without lint and race detector
-#   bash conformance/test.sh --campaign NAME   a long run; --campaign list names them
+#   bash conformance/test.sh                  everything, as the gate runs it
+#   bash conformance/test.sh --quick          build, vet and tests; no race detector, no lint
+#   bash conformance/test.sh --campaign NAME  a long run; --campaign list names them
+#
+# SEED=N runs the tests in the order, and the campaigns with the numbers, of an
+# earlier run. It ends in a line "N passed, N failed, N skipped" and exits 0
+# only if nothing failed.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
 
 readonly LINT=v2.15.0
-readonly CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/signet"
-BEGUN=$SECONDS
-FAILED=()
-PASSED=()
+readonly CACHE="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/signet"
+readonly SEED="${SEED:-$(date +%s)}"
+# What is installed below must be used: a missing SoftHSM is a failure.
+export REQUIRE_SOFTHSM=1
 
-say() { printf '\n== %s (%d s)\n' "$1" $((SECONDS - BEGUN)); }
+TMP=$(mktemp -d)
+LINT_BUILD=
+STAGES=()
+FAILED=()
+finish() {
+  [ -z "$LINT_BUILD" ] || kill "$LINT_BUILD" 2>/dev/null || true
+  rm -rf "$TMP"
+}
+trap finish EXIT
 
 # stage NAME COMMAND... runs one stage; a failure is noted and the rest goes on.
 stage() {
   local name=$1 begun=$SECONDS
   shift
-  say "$name"
-  if "$@"; then PASSED+=("$name  $((SECONDS - begun)) s"); else FAILED+=("$name"); fi
+  printf '\n== %s (after %d s)\n' "$name" "$SECONDS"
+  if "$@"; then
+    STAGES+=("$(printf 'ok      %-28s %4d s' "$name" $((SECONDS - begun)))")
+  else
+    STAGES+=("$(printf 'FAILED  %-28s %4d s' "$name" $((SECONDS - begun)))")
+    FAILED+=("$name")
+  fi
 }
 
-# packages installs Debian packages whose command is missing.
+# packages installs the Debian packages of commands that are missing.
 packages() {
   local missing=()
-  command -v softhsm2-util >/dev/null || missing+=(softhsm2)
-  command -v ssh-keygen >/dev/null || missing+=(openssh-client)
-  command -v protoc >/dev/null || missing+=(protobuf-compiler)
-  command -v gcc >/dev/null || missing+=(gcc libc6-dev)
-  command -v git >/dev/null || missing+=(git)
-  command -v curl >/dev/null || missing+=(curl)
-  [ ${#missing[@]} -eq 0 ] && return 0
-  if ! command -v apt-get >/dev/null; then
-    echo "missing: ${missing[*]}; hint: install them with your package manager" >&2
+  if ! command -v go >/dev/null; then
+    echo "go is missing; hint: https://go.dev/dl has it" >&2
     return 1
   fi
+  command -v softhsm2-util >/dev/null || missing+=(softhsm2)
+  command -v protoc >/dev/null || missing+=(protobuf-compiler)
+  command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+  [ ${#missing[@]} -gt 0 ] || return 0
   local sudo=()
-  [ "$(id -u)" -eq 0 ] || sudo=(sudo)
-  echo "installing: ${missing[*]}"
-  DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get update -qq </dev/null
-  DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq "${missing[@]}" </dev/null >/dev/null
+  if [ "$(id -u)" -ne 0 ]; then
+    sudo=(sudo -n)
+  fi
+  if ! command -v apt-get >/dev/null || { [ ${#sudo[@]} -gt 0 ] && ! sudo -n true 2>/dev/null; }; then
+    echo "missing: ${missing[*]}; hint: run this once as root, or: apt-get install ${missing[*]}" >&2
+    return 1
+  fi
+  echo "installing ${missing[*]}"
+  if ! {
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
+      "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  } >"$TMP/apt.log" 2>&1; then
+    cat "$TMP/apt.log" >&2
+    return 1
+  fi
 }
 
-# lint_build builds the linter once, outside go.mod: it has more dependencies
-# than signet.
+# lint_build builds the linter once for each version, apart from go.mod: it has
+# more dependencies than signet. It starts first and yields to everything else.
 lint_build() {
-  [ -x "$CACHE/golangci-lint-$LINT" ] && return 0
+  [ ! -x "$CACHE/golangci-lint-$LINT" ] || return 0
   mkdir -p "$CACHE"
-  local dir
-  dir=$(mktemp -d)
-  GOBIN=$dir go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$LINT" &&
-    mv "$dir/golangci-lint" "$CACHE/golangci-lint-$LINT"
-  rm -rf "$dir"
+  GOBIN="$TMP/lint" GOFLAGS='' nice -n 19 go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$LINT" &&
+    mv "$TMP/lint/golangci-lint" "$CACHE/golangci-lint-$LINT"
+}
+
+lint() {
+  if ! wait "$LINT_BUILD"; then
+    cat "$TMP/lint.log" >&2
+    return 1
+  fi
+  LINT_BUILD=
+  "$CACHE/golangci-lint-$LINT" run --allow-parallel-runners ./...
 }
 
 format() {
   local bad
-  bad=$(git ls-files -z -- '*.go' | xargs -0 gofmt -l)
-  [ -z "$bad" ] || { echo "not gofmt-ed: $bad" >&2; return 1; }
+  bad=$(gofmt -l conformance daemon examples keyring plugins signers)
+  [ -z "$bad" ] || { printf 'not as gofmt writes it:\n%s\nhint: gofmt -w FILE\n' "$bad" >&2; return 1; }
 }
 
-# generated writes the protobuf code anew and compares it, whatever else is
-# uncommitted.
+# generated writes the protobuf code elsewhere and compares. The version of
+# protoc is in the comments and makes no difference.
 generated() {
-  local before after
-  before=$(cat plugins/api/v1/*.pb.go daemon/api/v1/*.pb.go | sha256sum)
-  bash conformance/generate.sh
-  after=$(cat plugins/api/v1/*.pb.go daemon/api/v1/*.pb.go | sha256sum)
-  [ "$before" = "$after" ] || { echo "generated code was stale; hint: commit what conformance/generate.sh wrote" >&2; return 1; }
+  local code=0 file
+  mkdir -p "$TMP/generated"
+  bash conformance/generate.sh "$TMP/generated" || return 1
+  for file in plugins/api/v1/*.pb.go daemon/api/v1/*.pb.go; do
+    diff -u -I '^// [-	]* *protoc ' "$file" "$TMP/generated/$file" || code=1
+  done
+  [ "$code" -eq 0 ] || echo "generated code is stale; hint: bash conformance/generate.sh" >&2
+  return "$code"
 }
 
-portable() { CGO_ENABLED=0 go vet $(go list ./... | grep -v -e /signers/pkcs11 -e /conformance/bench); }
+# portable builds what can be built without a C compiler: all but the HSM.
+portable() {
+  local all
+  mapfile -t all < <(go list ./... | grep -v -e /signers/pkcs11 -e /conformance/bench)
+  CGO_ENABLED=0 go build "${all[@]}"
+}
 
-lint() { lint_build && "$CACHE/golangci-lint-$LINT" run ./...; }
-
-# tests runs go test and counts what ran from its own event stream.
+# tests runs go test; what came of each test is counted from its own events.
 tests() {
-  local log status=0
-  log=$(mktemp)
-  go test -json -shuffle=on "$@" ./... </dev/null >"$log" || status=$?
-  go run ./conformance/cmd/failures <"$log"
-  COUNT_PASS=$(grep -ac '"Action":"pass".*"Test":' "$log" || true)
-  COUNT_FAIL=$(grep -ac '"Action":"fail".*"Test":' "$log" || true)
-  COUNT_SKIP=$(grep -ac '"Action":"skip".*"Test":' "$log" || true)
-  rm -f "$log"
-  return $status
+  go build -o "$TMP/failures" ./conformance/cmd/failures || return 1
+  echo "SEED=$SEED"
+  go test -json -shuffle="$SEED" "$@" ./... | "$TMP/failures" -counts "$TMP/counts"
 }
 
 demo() {
-  local bin status=0
-  bin=$(mktemp -d)
-  go build -o "$bin/signet" ./daemon/cmd/signet &&
-    "$bin/signet" demo && "$bin/signet" demo --signer pkcs11 --json >/dev/null || status=1
-  rm -rf "$bin"
-  return $status
+  go build -o "$TMP/signet" ./daemon/cmd/signet || return 1
+  "$TMP/signet" demo || return 1
+  if ! "$TMP/signet" demo --signer pkcs11 --json >"$TMP/demo.json"; then
+    cat "$TMP/demo.json" >&2
+    return 1
+  fi
+  echo "the same on SoftHSM: every step held"
 }
 
-campaign() {
-  case "$1" in
-  list) echo "fuzz   each fuzz target for FUZZ_TIME (60s)"; echo "bench  the benchmarks; compare with conformance/bench/README.md" ;;
-  fuzz)
-    local all=() i=0
-    while IFS=: read -r file target; do all+=("$(dirname "$file") $target"); done < <(grep -roE 'func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | sed 's/func //')
-    mkdir -p conformance/campaigns
-    { echo "# Campaign fuzz, $(date -u +%F)"; echo; echo "Each target for ${FUZZ_TIME:-60s}."; echo; } >conformance/campaigns/fuzz.md
-    for entry in "${all[@]}"; do
-      read -r dir target <<<"$entry"
-      i=$((i + 1))
-      echo "$i/${#all[@]} $dir $target"
-      if go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZ_TIME:-60s}" "$dir"; then echo "- $target in $dir: held" >>conformance/campaigns/fuzz.md
-      else echo "- $target in $dir: FAILED" >>conformance/campaigns/fuzz.md; FAILED+=("$target"); fi
-    done
-    [ ${#FAILED[@]} -eq 0 ] ;;
-  bench) go test -run '^$' -bench . ./conformance/bench ;;
-  *) echo "campaign $1 is not known; hint: --campaign list" >&2; return 2 ;;
-  esac
-}
-
+# summary prints every stage and ends in the line that counts.
 summary() {
-  say "summary"
-  [ ${#PASSED[@]} -eq 0 ] || printf '  ok      %s\n' "${PASSED[@]}"
-  [ ${#FAILED[@]} -eq 0 ] || printf '  FAILED  %s\n' "${FAILED[@]}"
-  printf '%d passed, %d failed, %d skipped\n' "${COUNT_PASS:-0}" "$((${COUNT_FAIL:-0} + ${#FAILED[@]}))" "${COUNT_SKIP:-0}"
-  [ ${#FAILED[@]} -eq 0 ]
+  local passed=0 failed=0 skipped=0 name
+  [ ! -f "$TMP/counts" ] || read -r passed failed skipped <"$TMP/counts"
+  for name in ${FAILED[@]+"${FAILED[@]}"}; do
+    # Failed tests are counted one by one; any other stage is one failure.
+    [[ "$name" == tests* && "$failed" -gt 0 ]] || failed=$((failed + 1))
+  done
+  printf '\n== summary (%d s)\n' "$SECONDS"
+  printf '  %s\n' ${STAGES[@]+"${STAGES[@]}"}
+  printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+  [ "$failed" -eq 0 ]
 }
 
-main() {
-  say "packages"
-  packages
-  # What is installed here must be used: a missing SoftHSM is a failure.
-  export REQUIRE_SOFTHSM=1
-  case "${1:-}" in
-  --campaign) campaign "${2:-list}"; return ;;
-  --quick) stage "tests" tests; summary; return ;;
-  "") ;;
-  *) echo "usage: test.sh [--quick | --campaign NAME]" >&2; return 2 ;;
-  esac
-  stage "build" go build ./...
+everything() {
+  lint_build >"$TMP/lint.log" 2>&1 &
+  LINT_BUILD=$!
   stage "format" format
+  stage "build" go build ./...
   stage "generated code" generated
   stage "vet" go vet ./...
   stage "without cgo" portable
@@ -147,6 +157,34 @@ main() {
   stage "tests, race detector" tests -race
   stage "demo, softkey and SoftHSM" demo
   stage "lint" lint
+}
+
+quick() {
+  stage "build" go build ./...
+  stage "vet" go vet ./...
+  stage "tests" tests
+}
+
+main() {
+  local mode=${1:-}
+  case "$mode" in
+  "" | --quick | --campaign) ;;
+  *)
+    echo "usage: test.sh [--quick | --campaign NAME]" >&2
+    return 2
+    ;;
+  esac
+  if [ "$mode" = --campaign ]; then
+    # shellcheck source=conformance/campaigns.sh
+    . conformance/campaigns.sh
+    [ "${2:-list}" != list ] || { campaigns; return; }
+  fi
+  stage "packages" packages
+  case "$mode" in
+  --campaign) [ ${#FAILED[@]} -gt 0 ] || campaign "$2" ;;
+  --quick) [ ${#FAILED[@]} -gt 0 ] || quick ;;
+  *) [ ${#FAILED[@]} -gt 0 ] || everything ;;
+  esac
   summary
 }
 

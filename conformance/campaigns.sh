@@ -1,0 +1,98 @@
+# shellcheck shell=bash
+# The long runs of conformance/test.sh, which reads this file. Each prints how
+# far it is and writes conformance/campaigns/NAME.md, to be committed.
+
+campaigns() {
+  cat <<'END'
+fuzz      every fuzz target for FUZZ_TIME each (5m)
+random    the property tests with CHECKS random cases each (10000), from SEED
+repeat    everything ROUNDS times (20) with the race detector, each in another order, from SEED
+bench     the benchmarks
+END
+}
+
+# report NAME begins a report: what, when, from which seed, on what.
+report() {
+  REPORT=conformance/campaigns/$1.md
+  mkdir -p conformance/campaigns
+  {
+    printf '# Campaign %s\n\n' "$1"
+    printf 'date %s, seed %s, commit %s\n' "$(date -u +%FT%TZ)" "$SEED" "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+    printf '%s, %s cores\n\n' "$(go version | cut -d' ' -f3-)" "$(nproc)"
+  } >"$REPORT"
+}
+
+# held NAME DONE TOTAL COMMAND... runs one part and writes down what came of it.
+held() {
+  local name=$1 at=$2 total=$3 begun=$SECONDS
+  shift 3
+  printf '\n-- %d/%d %s (after %d s)\n' "$at" "$total" "$name" "$SECONDS"
+  if "$@"; then
+    printf -- '- %s: held, %d s\n' "$name" $((SECONDS - begun)) >>"$REPORT"
+    return 0
+  fi
+  printf -- '- %s: FAILED\n' "$name" >>"$REPORT"
+  return 1
+}
+
+# conclude DONE TOTAL ends a report.
+conclude() {
+  printf '\n%d of %d held\n' "$1" "$2" | tee -a "$REPORT"
+  echo "written: $REPORT"
+  [ "$1" -eq "$2" ]
+}
+
+campaign() {
+  case "$1" in
+  fuzz | random | repeat | bench) stage "campaign $1" "campaign_$1" ;;
+  *)
+    echo "campaign $1 is not known; hint: --campaign list" >&2
+    FAILED+=("campaign $1")
+    ;;
+  esac
+}
+
+campaign_fuzz() {
+  local all i=0 good=0 dir target
+  mapfile -t all < <(grep -rEo '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | sed -E 's,/[^/]*:func , ,' | sort)
+  report fuzz
+  for entry in "${all[@]}"; do
+    i=$((i + 1))
+    read -r dir target <<<"$entry"
+    held "$target in $dir, ${FUZZ_TIME:-5m}" "$i" "${#all[@]}" \
+      go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZ_TIME:-5m}" "$dir" && good=$((good + 1))
+  done
+  conclude "$good" "${#all[@]}"
+}
+
+campaign_random() {
+  local all i=0 good=0 dir
+  mapfile -t all < <(grep -rlF 'pgregory.net/rapid"' --include='*_test.go' . | xargs -n1 dirname | sort -u)
+  report random
+  for dir in "${all[@]}"; do
+    i=$((i + 1))
+    held "$dir, ${CHECKS:-10000} cases a property" "$i" "${#all[@]}" \
+      go test -timeout 2h "$dir" -rapid.checks="${CHECKS:-10000}" -rapid.seed="$SEED" -rapid.nofailfile && good=$((good + 1))
+  done
+  conclude "$good" "${#all[@]}"
+}
+
+campaign_repeat() {
+  local i good=0 rounds=${ROUNDS:-20}
+  report repeat
+  for i in $(seq "$rounds"); do
+    held "round $i, order $((SEED + i))" "$i" "$rounds" \
+      go test -race -shuffle=$((SEED + i)) ./... && good=$((good + 1))
+  done
+  conclude "$good" "$rounds"
+}
+
+campaign_bench() {
+  report bench
+  if ! go test -run '^$' -bench . -timeout 1h ./conformance/bench | tee "$TMP/bench.txt"; then
+    conclude 0 1
+    return
+  fi
+  { echo '```'; cat "$TMP/bench.txt"; echo '```'; } >>"$REPORT"
+  conclude 1 1
+}
