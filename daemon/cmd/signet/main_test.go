@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
@@ -14,15 +13,15 @@ import (
 // TestMain lets scripts run this binary as signet: as a user, as the daemon,
 // and as the issuer processes that the daemon starts from its own executable.
 func TestMain(m *testing.M) {
-	if asIssuer() {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	if asSignet() {
+		main()
 	}
 	testscript.Main(m, map[string]func(){"signet": main})
 }
 
-// asIssuer reports whether the daemon under test has started this binary.
-func asIssuer() bool {
-	return len(os.Args) > 1 && (os.Args[1] == "launch" || os.Args[1] == "issuer")
+// asSignet reports whether the daemon under test has started this binary.
+func asSignet() bool {
+	return os.Getenv(asDaemon) != "" || len(os.Args) > 1 && (os.Args[1] == "launch" || os.Args[1] == "issuer")
 }
 
 // TestScripts runs whole sessions, as a person would type them.
