@@ -279,14 +279,14 @@ func TestAStartThatCanNotBeExplainedIsRefused(t *testing.T) {
 	refused("a second daemon", "another process")
 	tr.end(syscall.SIGTERM)
 	run := filepath.Join(tr.dir, "run")
-	if err := os.Chmod(run, 0o777); err != nil { //nolint:gosec // that it is refused is the test
+	if err := os.Chmod(run, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	refused("a runtime directory that others may write in", "others may write")
-	if err := os.Chmod(run, 0o755); err != nil { //nolint:gosec // as it was
+	if err := os.Chmod(run, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(filepath.Join(tr.dir, "state", "ledger"), 0o755); err != nil { //nolint:gosec // that it is refused is the test
+	if err := os.Chmod(filepath.Join(tr.dir, "state", "ledger"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	refused("a ledger that others may read", "chmod 700")
