@@ -294,7 +294,7 @@ func (k checker) refers(field, name, section string, names []string) {
 		hint = "add one under " + section
 	}
 	switch {
-	case slices.Contains(names, name) && name != "":
+	case slices.Contains(names, name):
 	case name == "":
 		k.wrong(field, "missing", hint)
 	default:

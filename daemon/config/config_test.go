@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,6 +127,9 @@ func TestAMistakeFoundLaterHasItsPlace(t *testing.T) {
 			t.Errorf("Mistake(%q) (-want +got):\n%s", m.field, d)
 		}
 	}
+	if again := c.Mistake("issuers", "not so", "do so"); again.Line != 1 {
+		t.Errorf("Mistake, a second time: got %+v", again)
+	}
 	made := &Config{}
 	if e := made.Mistake("log", "not so", ""); e.Field != "log" {
 		t.Errorf("Mistake of a configuration without a file: got %+v", e)
@@ -188,6 +192,43 @@ func TestDigitsThatAreTextStayAsTheyAre(t *testing.T) {
 func TestASectionWithoutLinesIsNotThere(t *testing.T) {
 	if _, err := Parse("signet.yaml", []byte(good+"log:\n#  level: debug\nissuers: ~\n")); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWhatIsAtALimitIsGood changes the good file up to what is allowed.
+func TestWhatIsAtALimitIsGood(t *testing.T) {
+	profile := good[strings.Index(good, "  - name: ci\n"):strings.Index(good, "admins:")]
+	var many strings.Builder
+	for i := range 40 {
+		many.WriteString(strings.Replace(profile, "name: ci", fmt.Sprintf("name: ci-%d", i), 1))
+	}
+	for _, c := range []struct{ name, old, with string }{
+		{"the longest life", "max_ttl: 15m", "max_ttl: 24h"},
+		{"the longest name", "name: hsm", "name: " + strings.Repeat("n", 40)},
+		{"a group is an identity", "{uid: 1000}", "{gid: 1000}"},
+		{"a cgroup is an identity", "{uid: 1000}", "{cgroup: /system.slice}"},
+		{"empty where empty says nothing", "token_label: t", `token_label: t, token_serial: ""`},
+		{"sixty-four sessions", "token_label: t", "token_label: t, sessions: 64"},
+		{"many profiles", profile, many.String()},
+		{"no admins", "admins:\n  - {uid: 0, rights: [view, revoke]}\n", ""},
+	} {
+		if text := strings.Replace(good, c.old, c.with, 1); text == good {
+			t.Errorf("%s: %q is not in the good file", c.name, c.old)
+		} else if _, err := Parse("signet.yaml", []byte(text)); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// TestPathsAreRelativeToTheFile wherever one is.
+func TestPathsAreRelativeToTheFile(t *testing.T) {
+	text := strings.NewReplacer("{credential: pin}", "{file: pin}", "{segment_size: 1MiB}", "{dir: ledger}").Replace(good)
+	c, err := Parse("/etc/signet/signet.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Backends[1].PKCS11.PIN.File != "/etc/signet/pin" || c.LedgerDir() != "/etc/signet/ledger" {
+		t.Errorf("got %q and %q", c.Backends[1].PKCS11.PIN.File, c.LedgerDir())
 	}
 }
 

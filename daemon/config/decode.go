@@ -318,6 +318,9 @@ func plainNumber(text string) bool {
 // not repeated: it may be a secret, or another file altogether.
 func (s *source) mismatch(at string, n ast.Node, want string) {
 	got := kindOf(n)
+	if got == aNumber && (want == aCount || want == anID) {
+		got = quote(n.GetToken().Value)
+	}
 	if want == aMap || got == aMap || got == aList {
 		s.hide(n)
 	}
@@ -330,14 +333,15 @@ func (s *source) mismatch(at string, n ast.Node, want string) {
 
 // The kinds of value, as messages name them.
 const (
-	aMap   = "a section"
-	aPlace = "the place of a secret"
-	aList  = "a list"
-	aBool  = "true or false"
-	aText  = "text"
-	aClaim = "text, a whole number, true, false, a list or a map"
-	aCount = "a whole number"
-	anID   = "a number from 0 to 4294967294"
+	aMap    = "a section"
+	aPlace  = "the place of a secret"
+	aList   = "a list"
+	aBool   = "true or false"
+	aText   = "text"
+	aClaim  = "text, a whole number, true, false, a list or a map"
+	aNumber = "a number"
+	aCount  = "a whole number"
+	anID    = "a number from 0 to 4294967294"
 )
 
 // remedies say how to write each kind.
@@ -375,7 +379,7 @@ func kindOf(n ast.Node) string {
 	case *ast.NullNode:
 		return "nothing"
 	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
-		return "a number"
+		return aNumber
 	}
 	return aText
 }
