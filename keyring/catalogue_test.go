@@ -197,13 +197,14 @@ func TestADamagedRecordStopsTheStart(t *testing.T) {
 	der, _ := x509.MarshalPKIXPublicKey(&other.PublicKey)
 	p384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	wide, _ := x509.MarshalPKIXPublicKey(&p384.PublicKey)
+	wideKid, _ := Thumbprint(&p384.PublicKey)
 	for name, harm := range map[string]func(*Entry){
 		"a state that is none":       func(e *Entry) { e.Versions[0].State = "lost" },
 		"a public key that is none":  func(e *Entry) { e.Versions[0].Public = []byte{1} },
 		"another public key":         func(e *Entry) { e.Versions[0].Public = der },
-		"a key of another kind":      func(e *Entry) { e.Versions[0].Public = wide },
+		"a key of another kind":      func(e *Entry) { e.Versions[0].Kid, e.Versions[0].Public = wideKid, wide },
 		"another kid":                func(e *Entry) { e.Versions[0].Kid = "NzbLsXh8uDCcd" },
-		"another key's name":         func(e *Entry) { e.Name = "rent" },
+		"another key's record":       func(e *Entry) { e.Name, e.Versions = "rent", nil },
 		"one public key, two places": func(e *Entry) { e.Versions[1].Kid, e.Versions[1].Public = e.Versions[0].Kid, e.Versions[0].Public },
 	} {
 		t.Run(name, func(t *testing.T) {

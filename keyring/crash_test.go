@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -207,6 +208,19 @@ func TestARevokedVersionIsNotFinished(t *testing.T) {
 	v, _ := w.version("pay", 2)
 	must(t)(w.Destroy(ctx, "pay", 2, string(v.ID)))
 	w.sound()
+}
+
+// TestADestroyedKeyIsOnRecordThoughItsCallerHasLeft cancels the request while
+// the back-end is at work.
+func TestADestroyedKeyIsOnRecordThoughItsCallerHasLeft(t *testing.T) {
+	w := newWorld(t)
+	kid := w.signer("pay").Kid()
+	must(t)(w.Revoke(t.Context(), "pay", 1))
+	ctx, leave := context.WithCancel(t.Context())
+	w.token.done = leave
+	must(t)(w.Destroy(ctx, "pay", 1, kid))
+	w.restart()
+	w.wantStates("pay", Destroyed)
 }
 
 // TestACreateThatIsRepeatedMeanwhileMakesOneKey has two callers at once.

@@ -76,6 +76,7 @@ type token struct {
 	opens int
 	down  bool                            // answers nobody
 	lies  bool                            // signs another message
+	done  func()                          // told when a call has had its effect
 	wait  func(ctx context.Context) error // before a call is answered
 }
 
@@ -102,9 +103,15 @@ func (b *token) call(ctx context.Context, do func() error) error {
 			return err
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return b.power.step(func() error {
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		if b.done != nil {
+			defer b.done()
+		}
 		return do()
 	})
 }
@@ -216,12 +223,15 @@ func (s *shop) List(context.Context) ([]string, error) {
 	return slices.Sorted(slices.Values(slices.AppendSeq(slices.Clone(s.ghosts), maps.Keys(s.records)))), nil
 }
 
-func (s *shop) Save(_ context.Context, name string, e Entry, prev Revision) (Revision, error) {
+func (s *shop) Save(ctx context.Context, name string, e Entry, prev Revision) (Revision, error) {
 	s.mu.Lock()
 	wait := s.wait
 	s.mu.Unlock()
 	if wait != nil {
 		wait()
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
 	}
 	err := s.power.step(func() error {
 		s.mu.Lock()

@@ -166,10 +166,7 @@ func TestAQuarantineIsSavedThoughItsCallerHasLeft(t *testing.T) {
 		w := newWorld(t)
 		k := w.signer("pay")
 		ctx, leave := context.WithCancel(t.Context())
-		w.token.set(func(b *token) {
-			b.lies = true
-			b.wait = func(context.Context) error { leave(); return nil }
-		})
+		w.token.set(func(b *token) { b.lies, b.done = true, leave })
 		_, err := k.Sign(ctx, []byte("pay"))
 		is(t, err, ErrBadSignature)
 		synctest.Wait()
@@ -223,6 +220,7 @@ func twoBackends(t *testing.T, harm func(*token)) *world {
 	t.Helper()
 	w := newWorld(t)
 	w.signer("pay")
+	w.signer("tax")
 	cloud := newToken()
 	backends := map[string]signers.Backend{"hsm": w.token, "cloud": cloud}
 	open := func() {
@@ -244,9 +242,13 @@ func twoBackends(t *testing.T, harm func(*token)) *world {
 
 func TestABackendThatIsDownStopsNoOther(t *testing.T) {
 	w := twoBackends(t, func(b *token) { b.down = true })
-	w.wantProblem("unavailable")
+	if all := w.Problems(); len(all) != 2 || all[0].Name != "pay" || all[1].Name != "tax" {
+		t.Errorf("Problems: got %v, want pay's and tax's", all)
+	}
 	signs(t, w.current("rent"))
 	refuses(t, w.current("pay"), signers.ErrUnavailable)
+	must(t)(w.Retire(t.Context(), "tax", 1, keep)) // need not sign any more
+	w.wantProblem("unavailable")
 	w.token.set(func(b *token) { b.down = false })
 	signs(t, w.current("pay"))
 	if all := w.Problems(); len(all) != 0 {
@@ -323,5 +325,14 @@ func TestAKeyWithoutItsBackendIsAProblemOfItsOwn(t *testing.T) {
 	refuses(t, k, signers.ErrUnavailable)
 	if len(r.Problems()) != 1 {
 		t.Errorf("Problems: got %v, want one", r.Problems())
+	}
+}
+
+// TestAKeyThatWasJustMadeNeedNotBeOpened spares a slow back-end a question.
+func TestAKeyThatWasJustMadeNeedNotBeOpened(t *testing.T) {
+	w := newWorld(t)
+	signs(t, w.signer("pay"))
+	if w.token.opens != 0 {
+		t.Errorf("the back-end was asked %d times for a key that it had just made", w.token.opens)
 	}
 }

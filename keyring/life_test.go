@@ -101,6 +101,9 @@ func TestTimesAreOnRecordAndNeverShort(t *testing.T) {
 		}
 		w.clock.turn(leadTime / 10)
 	}
+	w.clock.turn(100 * time.Millisecond) // the record says that it was published a moment earlier
+	_, err := w.Activate(ctx, "pay", 2, Activation{})
+	is(t, err, ErrTooEarly)
 	w.clock.turn(time.Second)
 	old := w.current("pay")
 	must(t)(w.Activate(ctx, "pay", 2, Activation{Keep: keep}))
@@ -108,7 +111,7 @@ func TestTimesAreOnRecordAndNeverShort(t *testing.T) {
 	signs(t, old)
 	w.clock.turn(keep) // the token of just now is still good
 	w.shown("1 retired", "2 signing")
-	_, err := w.Destroy(ctx, "pay", 1, old.Kid())
+	_, err = w.Destroy(ctx, "pay", 1, old.Kid())
 	is(t, err, ErrTooEarly)
 	for _, e := range w.List() {
 		for _, v := range e.Versions {
@@ -135,7 +138,10 @@ func TestARotationWaitsForTheDrain(t *testing.T) {
 	w.rotate()
 	_, err := w.Rotate(ctx, "pay")
 	is(t, err, ErrTooEarly)
-	w.clock.turn(drain + time.Second)
+	w.clock.turn(drain)
+	_, err = w.Rotate(ctx, "pay")
+	is(t, err, ErrTooEarly)
+	w.clock.turn(time.Second)
 	must(t)(w.Rotate(ctx, "pay"))
 	_, err = w.Rotate(ctx, "pay")
 	is(t, err, ErrIllegalMove) // one is staged

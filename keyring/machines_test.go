@@ -201,6 +201,23 @@ func TestTwoMachinesThatChangeAtOnceDoNotUndoEachOther(t *testing.T) {
 	w.wantStates("pay", Revoked, Signing)
 }
 
+// TestAQuarantineIsSavedOverAnotherMachinesChange lets a ring that has not
+// heard of a new version find a wrong signature.
+func TestAQuarantineIsSavedOverAnotherMachinesChange(t *testing.T) {
+	w := newWorld(t)
+	k := w.signer("pay")
+	w.deaf()
+	other := w.another()
+	must(t)(other.Rotate(t.Context(), "pay"))
+	other.Close()
+	w.token.set(func(b *token) { b.lies = true })
+	refuses(t, k, ErrBadSignature)
+	e, _, _ := w.shop.Load(t.Context(), "pay")
+	if len(e.Versions) != 2 || e.Versions[0].Quarantined == "" {
+		t.Errorf("the record: got %v, want two versions, the first in quarantine", e.Versions)
+	}
+}
+
 // deaf keeps saves from being told.
 func (w *world) deaf() {
 	w.shop.mu.Lock()
@@ -225,10 +242,14 @@ func TestARecordThatWasHarmedLaterIsNotTakenOver(t *testing.T) {
 			e, rev, _ := w.shop.Load(t.Context(), "pay")
 			good := e.clone()
 			harm(&e)
+			before := fmt.Sprint(w.List())
 			w.shop.Save(t.Context(), "pay", e, rev)
 			synctest.Wait()
 			if now := w.current("pay"); now != k {
 				t.Errorf("%s: got another handle, want the one from before", name)
+			}
+			if now := fmt.Sprint(w.List()); now != before {
+				t.Errorf("%s: got the records %s, want those from before: %s", name, now, before)
 			}
 			signs(t, k)
 			w.shop.Save(t.Context(), "pay", good, rev+1)
