@@ -23,10 +23,9 @@ type Signature struct {
 // judges what the bytes really say, and the version they name must be one that
 // may sign.
 func (p *Pipeline) Sign(ctx context.Context, caller peer.Caller, profile string, tbs []byte) (Signature, error) {
-	event := audit.Event{Op: opSign, Caller: caller.String(), Profile: profile, Hash: hashOf(tbs)}
 	t, err := p.read(ctx, caller, profile, tbs)
 	if err != nil {
-		return Signature{}, p.deny(ctx, event, err)
+		return Signature{}, p.deny(ctx, audit.Event{Op: opSign, Caller: caller.String(), Profile: profile, Hash: hashOf(tbs)}, err)
 	}
 	m, err := p.finish(ctx, t)
 	if err != nil {
