@@ -78,7 +78,7 @@ func (k checker) section(at string, b Backend) {
 		if s.here && b.Type != s.name && b.Type != "" {
 			k.wrong(at+"."+s.name, fmt.Sprintf("settings of %s in a back-end of type %s", s.name, quote(b.Type)), "remove them, or change type")
 		}
-		if !s.here && b.Type == s.name {
+		if !s.here && b.Type == s.name && !k.bad[at+"."+s.name] {
 			k.wrong(at, fmt.Sprintf("a back-end of type %s needs its settings", s.name), "add a section "+s.name+":")
 		}
 	}

@@ -167,7 +167,8 @@ func (s *source) unknown(at string, t reflect.Type, e *ast.MappingValueNode) {
 	if meant.name != "" {
 		s.bad[join(at, meant.name)] = true // it is not missing, only misspelt
 	}
-	if meant.name == "" || meant.typ == reflect.TypeFor[*Secret]() {
+	got := kindOf(e.Value)
+	if meant.name == "" || meant.typ == reflect.TypeFor[*Secret]() || got == aMap || got == aList {
 		s.hide(e)
 	}
 	if t == reflect.TypeFor[Secret]() {
