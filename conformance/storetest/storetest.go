@@ -271,22 +271,25 @@ func readsAreWhole(t conformance.T, s Subject) {
 		return e
 	}
 	mustSave(t, s.Store, marked(1), 0)
-	const last = 40
-	var saver sync.WaitGroup
-	saver.Go(func() {
-		for prev := keyring.Revision(1); prev < last; prev++ {
+	saved := make(chan struct{})
+	go func() {
+		defer close(saved)
+		for prev := keyring.Revision(1); prev < 40; prev++ {
 			if _, err := s.Store.Save(t.Context(), "pay", marked(prev+1), prev); err != nil {
 				t.Errorf("Save over revision %d: %v", prev, err)
 				return
 			}
 		}
-	})
-	defer saver.Wait()
-	for reads, seen := 0, keyring.Revision(0); reads < 4*last && seen < last; reads++ {
-		e, rev, err := s.Store.Load(t.Context(), "pay")
-		if err != nil {
-			t.Fatalf("Load while another saves: %v", err)
+	}()
+	defer func() { <-saved }()
+	seen := keyring.Revision(0)
+	for done := false; !done; {
+		select {
+		case <-saved:
+			done = true // and read once more
+		default:
 		}
+		e, rev := mustLoad(t, s.Store, "pay")
 		if rev < seen || text(e) != text(marked(rev)) {
 			t.Fatalf("Load while another saves: got revision %d after %d, and %s", rev, seen, text(e))
 		}

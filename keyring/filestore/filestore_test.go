@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -274,5 +275,32 @@ func TestOddDirectories(t *testing.T) {
 		if diff := cmp.Diff([]string{"pay"}, names); diff != "" || err != nil {
 			t.Errorf("List in %q (-want +got): %v\n%s", name, err, diff)
 		}
+	}
+}
+
+// TestAWatchTellsNewsOnly, and is forgotten when it ends.
+func TestAWatchTellsNewsOnly(t *testing.T) {
+	s := mustOpen(t, newDir(t), nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	changed, err := s.Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		e := pay("jwt")
+		e.Name = name
+		mustSave(t, s, e)
+		if got := <-changed; got != name {
+			t.Errorf("told of %q, want %q", got, name)
+		}
+	}
+	cancel()
+	if name, open := <-changed; open {
+		t.Errorf("told of %q after the end", name)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.watchers) != 0 {
+		t.Errorf("%d watchers are still told after the end", len(s.watchers))
 	}
 }
