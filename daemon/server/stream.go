@@ -62,6 +62,8 @@ func (c *courier[Item, Outcome]) carry(ctx context.Context) error {
 	slots := make(chan struct{}, inFlight)
 	deadlines := shared{now: c.now}
 	defer deadlines.end()
+	work := make(chan job[Item])
+	defer close(work)
 	for {
 		items, err := c.recv()
 		if errors.Is(err, io.EOF) {
@@ -76,13 +78,30 @@ func (c *courier[Item, Outcome]) carry(ctx context.Context) error {
 			if !c.begin() {
 				return nil
 			}
-			go func() {
-				defer c.wg.Done()
-				c.answer(c.handle(within, item))
-				c.busy.Add(-1)
-				<-slots
-			}()
+			next := job[Item]{within, item, slots}
+			select {
+			case work <- next: // somebody is idle, with a stack that has grown
+			default:
+				go c.work(next, work)
+			}
 		}
+	}
+}
+
+// A job is one item to handle.
+type job[Item any] struct {
+	ctx   context.Context //nolint:containedctx // it goes with the item
+	item  Item
+	slots <-chan struct{} // from which the item's slot is given back
+}
+
+// work handles a job, and then others until there will be none.
+func (c *courier[Item, Outcome]) work(j job[Item], more <-chan job[Item]) {
+	for ok := true; ok; j, ok = <-more {
+		c.answer(c.handle(j.ctx, j.item))
+		c.busy.Add(-1)
+		<-j.slots
+		c.wg.Done()
 	}
 }
 
