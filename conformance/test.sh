@@ -131,6 +131,26 @@ demo() {
   echo "the same on SoftHSM: every step held"
 }
 
+# ordinary runs the demo once more as a user who is nobody in particular: what
+# only works for root must be seen.
+ordinary() {
+  if [ "$(id -u)" -ne 0 ]; then
+    echo "that is how the demo ran"
+    return 0
+  fi
+  [ -x "$TMP/signet" ] || return 1
+  mkdir "$TMP/nobody"
+  cp "$TMP/signet" "$TMP/nobody"
+  chown -R 65534:65534 "$TMP/nobody"
+  chmod 711 "$TMP"
+  if ! (cd "$TMP/nobody" && setpriv --reuid=65534 --regid=65534 --clear-groups \
+    env -i PATH="$PATH" TMPDIR=/tmp ./signet demo) >"$TMP/nobody.log" 2>&1; then
+    cat "$TMP/nobody.log" >&2
+    return 1
+  fi
+  grep '^every step held' "$TMP/nobody.log"
+}
+
 # summary prints every stage and ends in the line that counts.
 summary() {
   local passed=0 failed=0 skipped=0 name
@@ -156,6 +176,7 @@ everything() {
   stage "modules" go mod tidy -diff
   stage "tests, race detector" tests -race
   stage "demo, softkey and SoftHSM" demo
+  stage "demo, ordinary user" ordinary
   stage "lint" lint
 }
 
