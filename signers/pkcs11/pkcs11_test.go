@@ -63,8 +63,8 @@ func open(t *testing.T, cfg pkcs11.Config) *pkcs11.Backend {
 	return b
 }
 
-// algorithms are those that SoftHSM has; RSA 4096 is left to the campaign,
-// since making its keys takes most of a minute.
+// algorithms are those that SoftHSM has; TestLargeRSAKeysSign has larger RSA,
+// since making its keys for each check would take minutes.
 func algorithms() []signers.Algorithm {
 	all := []signers.Algorithm{signers.ECDSAP256, signers.ECDSAP384, signers.ECDSAP521, signers.Ed25519}
 	for _, a := range signers.Algorithms() {

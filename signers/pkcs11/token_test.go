@@ -169,3 +169,24 @@ func TestAnAmbiguousTokenIsNotGuessed(t *testing.T) {
 		t.Error("Open of a module that is not there: got no error")
 	}
 }
+
+// TestLargeRSAKeysSign makes one key of each size that the suite leaves out,
+// since making them takes long.
+func TestLargeRSAKeysSign(t *testing.T) {
+	b := open(t, config())
+	for id, alg := range map[signers.KeyID]signers.Algorithm{
+		"rsa-3072": "rsa3072-pss-sha384", "rsa-4096": "rsa4096-pkcs1-sha512",
+	} {
+		k, err := b.Create(t.Context(), id, alg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sig, err := k.Sign(t.Context(), []byte("message"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := alg.Verify(k.Public(), []byte("message"), sig); err != nil {
+			t.Error(err)
+		}
+	}
+}
