@@ -23,11 +23,8 @@ import (
 // newAdmin is the operators' service, from the configuration.
 func (d *Daemon) newAdmin() *server.Admin {
 	a := &server.Admin{
-		Pipeline: d.pipeline, Keys: map[string]keyring.Spec{}, Keep: d.longest, Parts: d.parts,
+		Pipeline: d.pipeline, Keys: specs(d.cfg), Keep: d.longest, Parts: d.parts,
 		About: server.About{Version: d.opts.Version, Started: d.started},
-	}
-	for _, k := range d.cfg.Keys {
-		a.Keys[k.Name] = keyring.Spec{Backend: k.Backend, Algorithm: signers.Algorithm(k.Algorithm), Format: k.Format}
 	}
 	for _, r := range d.cfg.Admins {
 		rule := server.AdminRule{Who: callerRule(r.Caller)}
@@ -37,6 +34,15 @@ func (d *Daemon) newAdmin() *server.Admin {
 		a.Rights = append(a.Rights, rule)
 	}
 	return a
+}
+
+// specs is what the configuration says each key is, for life.
+func specs(cfg *config.Config) map[string]keyring.Spec {
+	all := map[string]keyring.Spec{}
+	for _, k := range cfg.Keys {
+		all[k.Name] = keyring.Spec{Backend: k.Backend, Algorithm: signers.Algorithm(k.Algorithm), Format: k.Format}
+	}
+	return all
 }
 
 // longest is the longest lifetime that any profile gives a key's tokens: as

@@ -178,10 +178,14 @@ func (d *Daemon) openRing(ctx context.Context) error {
 	}
 	d.atStop(store.Close)
 	d.ring, err = keyring.Open(ctx, store, d.backends, keyring.Options{
-		Now: now, Rand: rand.Reader, LeadTime: d.cfg.Lifecycle.LeadTime.Or(10 * time.Minute),
+		Now: now, Rand: rand.Reader, Specs: specs(d.cfg), LeadTime: d.cfg.Lifecycle.LeadTime.Or(10 * time.Minute),
 		Drain: d.cfg.Lifecycle.Drain.Or(30 * time.Second), Log: d.log,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	d.atStop(d.ring.Close)
+	return nil
 }
 
 // newLog makes the log that the configuration asks for.
