@@ -157,7 +157,7 @@ summary() {
   [ ! -f "$TMP/counts" ] || read -r passed failed skipped <"$TMP/counts"
   for name in ${FAILED[@]+"${FAILED[@]}"}; do
     # Failed tests are counted one by one; any other stage is one failure.
-    [[ "$name" == tests* && "$failed" -gt 0 ]] || failed=$((failed + 1))
+    [[ "$name" =~ ^(tests|campaign) && "$failed" -gt 0 ]] || failed=$((failed + 1))
   done
   printf '\n== summary (%d s)\n' "$SECONDS"
   printf '  %s\n' ${STAGES[@]+"${STAGES[@]}"}
