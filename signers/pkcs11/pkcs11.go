@@ -292,6 +292,10 @@ func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 		return nil, err
 	}
 	sig, err := k.backend.pool.sign(&request{ctx: ctx, key: k, input: input})
+	if err != nil && k.gone.Load() {
+		// A key that is being destroyed fails in ways of the module's own.
+		return nil, fmt.Errorf("pkcs11: key %q: %w", k.id, signers.ErrNotFound)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("pkcs11: sign with %q: %w", k.id, err)
 	}
