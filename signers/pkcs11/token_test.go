@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/asn1"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +16,14 @@ import (
 	"github.com/signetd/signet/signers"
 	"github.com/signetd/signet/signers/pkcs11"
 )
+
+// made counts ids, so that tests can be repeated on one token.
+var made atomic.Int64
+
+// fresh is an id that no test has used.
+func fresh(name string) signers.KeyID {
+	return signers.KeyID(fmt.Sprintf("%s-%d", name, made.Add(1)))
+}
 
 // outsider makes a P-256 key pair with miekg/pkcs11 alone, as another program
 // would, with one attribute of the private key changed.
@@ -62,8 +72,8 @@ func TestAKeyThatIsNotAsOursIsRefused(t *testing.T) {
 		change *raw.Attribute
 		says   string
 	}{
-		{"may-leave", raw.NewAttribute(raw.CKA_EXTRACTABLE, true), "CKA_EXTRACTABLE"},
-		{"can-be-read", raw.NewAttribute(raw.CKA_SENSITIVE, false), "CKA_SENSITIVE"},
+		{fresh("may-leave"), raw.NewAttribute(raw.CKA_EXTRACTABLE, true), "CKA_EXTRACTABLE"},
+		{fresh("can-be-read"), raw.NewAttribute(raw.CKA_SENSITIVE, false), "CKA_SENSITIVE"},
 	} {
 		outsider(t, string(c.id), c.change)
 		_, err := b.Open(t.Context(), c.id, signers.ECDSAP256)
@@ -77,15 +87,15 @@ func TestAKeyThatIsNotAsOursIsRefused(t *testing.T) {
 }
 
 func TestTwoKeysOfOneNameAreRefused(t *testing.T) {
-	b := open(t, config())
-	if _, err := b.Create(t.Context(), "twice", signers.ECDSAP256); err != nil {
+	b, id := open(t, config()), fresh("twice")
+	if _, err := b.Create(t.Context(), id, signers.ECDSAP256); err != nil {
 		t.Fatal(err)
 	}
-	outsider(t, "twice", raw.NewAttribute(raw.CKA_EXTRACTABLE, true))
-	if _, err := b.Open(t.Context(), "twice", signers.ECDSAP256); !errors.Is(err, signers.ErrMismatch) {
+	outsider(t, string(id), raw.NewAttribute(raw.CKA_EXTRACTABLE, true))
+	if _, err := b.Open(t.Context(), id, signers.ECDSAP256); !errors.Is(err, signers.ErrMismatch) {
 		t.Errorf("Open: got %v, want ErrMismatch", err)
 	}
-	if err := b.Destroy(t.Context(), "twice"); err == nil {
+	if err := b.Destroy(t.Context(), id); err == nil {
 		t.Error("Destroy: got no error, and one of the two is not ours")
 	}
 }
@@ -104,8 +114,8 @@ func signs(t *testing.T, k signers.Key) {
 }
 
 func TestALostSessionIsReplaced(t *testing.T) {
-	b := open(t, config())
-	k, err := b.Create(t.Context(), "survivor", signers.ECDSAP256)
+	b, id := open(t, config()), fresh("survivor")
+	k, err := b.Create(t.Context(), id, signers.ECDSAP256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +124,7 @@ func TestALostSessionIsReplaced(t *testing.T) {
 		for range 4 { // each session, more than once
 			signs(t, k)
 		}
-		if _, err := b.Open(t.Context(), "survivor", signers.ECDSAP256); err != nil {
+		if _, err := b.Open(t.Context(), id, signers.ECDSAP256); err != nil {
 			t.Errorf("Open after the sessions were lost: %v", err)
 		}
 	}
@@ -127,7 +137,7 @@ func TestALostSessionIsReplaced(t *testing.T) {
 
 func TestManyCallersShareFewSessions(t *testing.T) {
 	b := open(t, config())
-	k, err := b.Create(t.Context(), "shared", signers.ECDSAP256)
+	k, err := b.Create(t.Context(), fresh("shared"), signers.ECDSAP256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +157,7 @@ func TestManyCallersShareFewSessions(t *testing.T) {
 
 func TestACallerThatGaveUpIsNotServed(t *testing.T) {
 	b := open(t, config())
-	k, err := b.Create(t.Context(), "patient", signers.ECDSAP256)
+	k, err := b.Create(t.Context(), fresh("patient"), signers.ECDSAP256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +185,7 @@ func TestAnAmbiguousTokenIsNotGuessed(t *testing.T) {
 func TestLargeRSAKeysSign(t *testing.T) {
 	b := open(t, config())
 	for id, alg := range map[signers.KeyID]signers.Algorithm{
-		"rsa-3072": "rsa3072-pss-sha384", "rsa-4096": "rsa4096-pkcs1-sha512",
+		fresh("rsa-3072"): "rsa3072-pss-sha384", fresh("rsa-4096"): "rsa4096-pkcs1-sha512",
 	} {
 		k, err := b.Create(t.Context(), id, alg)
 		if err != nil {
