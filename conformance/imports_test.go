@@ -137,6 +137,7 @@ var libraries = []struct {
 	{"google.golang.org/protobuf", "only what is on a wire", []string{
 		"daemon/api/v1", "plugins/api/v1", "plugins/host", "plugins/serve",
 	}},
+	{"golang.org/x/sync", "only what must wait in turn, with a deadline", []string{"signers/pkcs11"}},
 	{"golang.org/x/sys", "only what speaks to the kernel", []string{
 		"daemon/audit", "daemon/cmd/signet", "daemon/peer", "daemon/secret", "plugins/host",
 		"plugins/host/sandbox", "plugins/serve", "signers/pkcs11", "signers/softkey",

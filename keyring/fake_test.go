@@ -76,6 +76,7 @@ type token struct {
 	opens int
 	down  bool                            // answers nobody
 	lies  bool                            // signs another message
+	lost  bool                            // the same, until it is doubted
 	done  func()                          // told when a call has had its effect
 	wait  func(ctx context.Context) error // before a call is answered
 }
@@ -182,7 +183,7 @@ func (k *tokenKey) Sign(ctx context.Context, message []byte) (sig []byte, err er
 		if key == nil {
 			return signers.ErrNotFound
 		}
-		if k.token.lies {
+		if k.token.lies || k.token.lost {
 			message = append([]byte("not "), message...)
 		}
 		digest := sha256.Sum256(message)
@@ -194,6 +195,9 @@ func (k *tokenKey) Sign(ctx context.Context, message []byte) (sig []byte, err er
 	}
 	return sig, nil
 }
+
+// Doubt implements signers.Doubter.
+func (k *tokenKey) Doubt() { k.token.set(func(b *token) { b.lost = false }) }
 
 // A shop is a store in memory.
 type shop struct {

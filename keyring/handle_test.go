@@ -102,6 +102,13 @@ func TestASignatureUnderWayIsNotReleasedAfterARevocation(t *testing.T) {
 	<-done
 }
 
+func TestAKeyThatTheBackendLostTrackOfIsLookedUpAgain(t *testing.T) {
+	w := newWorld(t)
+	k := w.signer("pay")
+	w.token.set(func(b *token) { b.lost = true })
+	signs(t, k)
+}
+
 func TestAWrongSignatureIsNotReleasedAndEndsTheVersion(t *testing.T) {
 	w := newWorld(t)
 	k := w.signer("pay")

@@ -76,18 +76,32 @@ func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sig, err := key.Sign(ctx, message)
+	sig, wrong, err := k.signed(ctx, key, message)
+	if doubter, ok := key.(signers.Doubter); ok && wrong != nil {
+		// The back-end may have lost track of its keys. Once.
+		k.ring.opts.Log.WarnContext(ctx, "a signature did not verify: the key is looked up again", slog.String("key", k.name), slog.Int("version", k.number))
+		doubter.Doubt()
+		sig, wrong, err = k.signed(ctx, key, message)
+	}
+	if wrong != nil {
+		return nil, k.distrust(ctx, wrong)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("key %q version %d: %w", k.name, k.number, err)
-	}
-	if err := k.alg.Verify(k.public, message, sig); err != nil {
-		return nil, k.distrust(ctx, err)
 	}
 	// Revoked while the back-end was at work: nothing leaves.
 	if err := k.maySign(); err != nil {
 		return nil, err
 	}
 	return sig, nil
+}
+
+// signed has the back-end sign, and says what is wrong with what it made.
+func (k *Key) signed(ctx context.Context, key signers.Key, message []byte) (sig []byte, wrong, err error) {
+	if sig, err = key.Sign(ctx, message); err != nil {
+		return nil, nil, err
+	}
+	return sig, k.alg.Verify(k.public, message, sig), nil
 }
 
 // maySign says whether the version may sign: it is the one that does, or it

@@ -57,6 +57,50 @@ type Lister interface {
 	List(ctx context.Context) ([]KeyID, error)
 }
 
+// A Doubter is a [Key] whose back-end may have lost track of which key it is:
+// a handle that names another key signs, and the signature is wrong. Optional.
+type Doubter interface {
+	// Doubt has the key looked up again before it signs the next time.
+	Doubt()
+}
+
+// An Adopter can take over keys that Create did not make. Optional.
+type Adopter interface {
+	// Adopt finds a key by what the back-end calls it (PKCS#11: CKA_ID in
+	// hex), whose SubjectPublicKeyInfo must have the SHA-256 fingerprint (hex).
+	Adopt(ctx context.Context, ref, fingerprint string, alg Algorithm) (Adopted, error)
+}
+
+// Adopted is a key that was made by somebody else.
+type Adopted struct {
+	ID         KeyID // to Open it by
+	Key        Key
+	Unattested []string // promises of a key of ours that the back-end does not make for it
+}
+
+// An Attester is a [Key] of which the back-end says how it is kept. Optional.
+type Attester interface {
+	// Attestation is what the back-end said when the key was opened, such as
+	// "CKA_SENSITIVE=true", in a fixed order.
+	Attestation() []string
+}
+
+// A Reporter is a [Backend] that can say how it fares. Optional.
+type Reporter interface {
+	Report() Report
+}
+
+// A Report is how a back-end fares. It is made without asking the back-end.
+type Report struct {
+	Where      string           // "in-process", or "process 1234"
+	State      string           // "ready", "recovering", "refused" (a PIN), "stuck", "down"
+	Why        string           // if it is not ready
+	Sessions   int              // to sign with; 0 if there is no such thing
+	Busy       int              // of those
+	Waiting    int              // signatures
+	Recoveries map[string]int64 // by rung of the recovery ladder
+}
+
 // The errors that callers of a back-end branch on. Back-ends wrap them with
 // words of their own: fmt.Errorf("pkcs11: open %q: %w", id, ErrNotFound).
 var (

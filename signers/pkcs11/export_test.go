@@ -8,11 +8,15 @@ func (b *Backend) LoseSessions() {
 	for _, s := range b.pool.idle {
 		_ = b.module.ctx.CloseSession(s.handle)
 	}
-	_ = b.module.ctx.CloseSession(b.admin)
+	_ = b.module.ctx.CloseSession(b.admin.handle)
 }
 
 // StaleHandle makes a key's handle one that names nothing.
-func StaleHandle(k any) { k.(*Key).handle.Store(1 << 40) }
+func StaleHandle(k any) {
+	at := *k.(*Key).place.Load()
+	at.handle = 1 << 40
+	k.(*Key).place.Store(&at)
+}
 
 // SessionCount is how many sessions the token has open.
 func (b *Backend) SessionCount() int {

@@ -57,7 +57,7 @@ func digestInfo(n, length byte) []byte {
 }
 
 // mechanismOf translates an algorithm.
-func mechanismOf(a signers.Algorithm) (mechanism, error) {
+func mechanismOf(a signers.Algorithm, q Quirks) (mechanism, error) {
 	p, err := a.Params()
 	if err != nil {
 		return mechanism{}, err
@@ -70,7 +70,7 @@ func mechanismOf(a signers.Algorithm) (mechanism, error) {
 		return mechanism{}, fmt.Errorf("pkcs11: %s: %w", a, err)
 	}
 	if p.Kind == signers.KindEd25519 {
-		return mechanism{id: ckmEdDSA, generate: ckmEdwardsKeyPairGen, keyType: ckkEdwards, params: params}, nil
+		return q.edwards(mechanism{id: ckmEdDSA, generate: ckmEdwardsKeyPairGen, keyType: ckkEdwards, params: params})
 	}
 	return mechanism{
 		id: pkcs11.CKM_ECDSA, generate: pkcs11.CKM_EC_KEY_PAIR_GEN, keyType: pkcs11.CKK_EC,

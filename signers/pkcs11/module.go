@@ -60,12 +60,15 @@ static void sign_batch(function_list *l, ck_ulong session, sign_job *jobs, int n
 import "C"
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
 	"github.com/signetd/signet/signers"
@@ -75,12 +78,25 @@ import (
 // and one C_Finalize ends it for everybody, so each has one owner here.
 type module struct {
 	path string
+	args string           // C_Initialize's reserved argument
 	ctx  *pkcs11.Ctx      // for everything but the hot path
 	list *C.function_list // for signing and login
+
+	// gate is held in part by whoever calls the module and whole by whoever
+	// finalises it: modules crash when C_Finalize meets a call under way.
+	gate *semaphore.Weighted
+
+	// life counts C_Initialize. Handles of an earlier life name nothing, or
+	// worse, something of somebody else's.
+	life atomic.Int64
+	good atomic.Int64 // crossings that made a signature
 
 	users  int
 	tokens map[string]*sync.Mutex // by serial: one key generation at a time
 }
+
+// wholeGate is more than there are ever calls under way.
+const wholeGate = 1 << 30
 
 // modules are those that are loaded. A module is a fact of the process, not of
 // a back-end, and so is this table.
@@ -90,14 +106,17 @@ var modules = struct {
 }{byPath: map[string]*module{}}
 
 // acquire loads and initialises a module, or shares it.
-func acquire(path string) (*module, error) {
+func acquire(path, args string) (*module, error) {
 	modules.Lock()
 	defer modules.Unlock()
 	if m, ok := modules.byPath[path]; ok {
+		if m.args != args {
+			return nil, fmt.Errorf("pkcs11: module %q is loaded with other initialize_args: %w\nhint: a module is initialised once for all its tokens: write the same for each", path, signers.ErrUnsupported)
+		}
 		m.users++
 		return m, nil
 	}
-	m, err := load(path)
+	m, err := load(path, args)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +124,7 @@ func acquire(path string) (*module, error) {
 	return m, nil
 }
 
-func load(path string) (*module, error) {
+func load(path, args string) (*module, error) {
 	ctx := pkcs11.New(path)
 	if ctx == nil {
 		return nil, fmt.Errorf("pkcs11: module %q can't be loaded: %w\nhint: check the path, and that it is built for this machine", path, signers.ErrUnavailable)
@@ -118,14 +137,52 @@ func load(path string) (*module, error) {
 	if list == nil {
 		return nil, fmt.Errorf("pkcs11: module %q: %s: %w", path, C.GoString(why), signers.ErrUnavailable)
 	}
-	if err := ctx.Initialize(); err != nil { // with CKF_OS_LOCKING_OK
-		return nil, fmt.Errorf("pkcs11: module %q: %w", path, failed("C_Initialize", err))
+	m := &module{
+		path: path, args: args, ctx: ctx, list: list, users: 1, tokens: map[string]*sync.Mutex{},
+		gate: semaphore.NewWeighted(wholeGate),
 	}
-	return &module{path: path, ctx: ctx, list: list, users: 1, tokens: map[string]*sync.Mutex{}}, nil
+	if err := m.initialise(); err != nil {
+		return nil, fmt.Errorf("pkcs11: module %q: %w", path, err)
+	}
+	return m, nil
 }
 
-// release gives a module back; the last user finalises it. All its sessions
-// must be idle: modules crash when C_Finalize meets a call under way.
+// initialise begins a life of the module, with CKF_OS_LOCKING_OK.
+func (m *module) initialise() error {
+	var opts []pkcs11.InitializeOption
+	if m.args != "" {
+		reserved := C.CString(m.args)
+		defer C.free(unsafe.Pointer(reserved))
+		opts = append(opts, pkcs11.InitializeWithReserved(unsafe.Pointer(reserved)))
+	}
+	if err := m.ctx.Initialize(opts...); err != nil {
+		return failed("C_Initialize", err)
+	}
+	m.life.Add(1)
+	return nil
+}
+
+// enter passes the gate in part: leave must follow.
+func (m *module) enter() { _ = m.gate.Acquire(context.Background(), 1) } // never fails without a deadline
+
+func (m *module) leave() { m.gate.Release(1) }
+
+// renew finalises the module and initialises it again, when no call is under
+// way. It does nothing if somebody else has since the life that is given.
+func (m *module) renew(ctx context.Context, life int64) error {
+	if err := m.gate.Acquire(ctx, wholeGate); err != nil {
+		return fmt.Errorf("pkcs11: module %q: a call does not come back: %w\nhint: with `isolation: process` such a module is ended and started again", m.path, signers.ErrUnavailable)
+	}
+	defer m.gate.Release(wholeGate)
+	if m.life.Load() != life {
+		return nil
+	}
+	// Whatever it answers: one that is not initialised any more says so.
+	_ = m.ctx.Finalize()
+	return m.initialise()
+}
+
+// release gives a module back; the last user finalises it.
 func (m *module) release() error {
 	modules.Lock()
 	defer modules.Unlock()
@@ -135,7 +192,7 @@ func (m *module) release() error {
 	delete(modules.byPath, m.path)
 	err := m.ctx.Finalize()
 	m.ctx.Destroy()
-	if err != nil {
+	if err != nil && !is(err, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {
 		return failed("C_Finalize", err)
 	}
 	return nil
@@ -194,7 +251,7 @@ func (b *batch) free() { C.free(unsafe.Pointer(b.jobs)) }
 // set puts a request at place i.
 func (b *batch) set(i int, r *request) {
 	j := &b.jobs[i]
-	j.mechanism, j.key = C.ck_ulong(r.key.mech.id), C.ck_ulong(r.key.handle.Load())
+	j.mechanism, j.key = C.ck_ulong(r.key.mech.id), C.ck_ulong(r.at.handle)
 	j.pss = [3]C.ck_ulong{C.ck_ulong(r.key.mech.hash), C.ck_ulong(r.key.mech.mgf), C.ck_ulong(r.key.mech.salt)}
 	j.data_length, j.long_data = C.ck_ulong(len(r.input)), nil
 	if len(r.input) > len(j.data) {

@@ -37,7 +37,8 @@ func (b *Backend) generate(s pkcs11.SessionHandle, id signers.KeyID, m mechanism
 		attr(pkcs11.CKA_UNWRAP, false), attr(pkcs11.CKA_DERIVE, false),
 		attr(pkcs11.CKA_ID, []byte(id)), attr(pkcs11.CKA_LABEL, []byte(id)),
 	}
-	pub, priv, err := b.module.ctx.GenerateKeyPair(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(m.generate, nil)}, public, private)
+	pub, priv, err := b.module.ctx.GenerateKeyPair(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(m.generate, nil)},
+		b.cfg.Quirks.template(public), b.cfg.Quirks.template(private))
 	if err != nil {
 		return pair{}, failed("C_GenerateKeyPair", err)
 	}
@@ -47,7 +48,7 @@ func (b *Backend) generate(s pkcs11.SessionHandle, id signers.KeyID, m mechanism
 // remove destroys a pair by its handles, the private key first.
 func (b *Backend) remove(s pkcs11.SessionHandle, p pair) error {
 	for _, o := range []pkcs11.ObjectHandle{p.private, p.public} {
-		if o == 0 {
+		if o == 0 || o == p.public && b.cfg.Quirks.PublicReadOnly {
 			continue
 		}
 		if err := b.module.ctx.DestroyObject(s, o); err != nil && !is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID) {
@@ -81,16 +82,10 @@ func (b *Backend) find(s pkcs11.SessionHandle, id signers.KeyID, m mechanism) (p
 func (b *Backend) locate(s pkcs11.SessionHandle, id signers.KeyID) (pair, error) {
 	var p pair
 	for class, to := range map[uint]*pkcs11.ObjectHandle{pkcs11.CKO_PRIVATE_KEY: &p.private, pkcs11.CKO_PUBLIC_KEY: &p.public} {
-		byID, err := b.search(s, class, pkcs11.NewAttribute(pkcs11.CKA_ID, []byte(id)))
-		if err != nil {
-			return pair{}, err
-		}
-		byLabel, err := b.search(s, class, pkcs11.NewAttribute(pkcs11.CKA_LABEL, []byte(id)))
-		if err != nil {
-			return pair{}, err
-		}
-		all := slices.Compact(slices.Sorted(slices.Values(append(byID, byLabel...))))
+		all, err := b.called(s, class, id)
 		switch {
+		case err != nil:
+			return pair{}, err
 		case len(all) > 1:
 			return pair{}, fmt.Errorf("%d objects have this id or label: %w\nhint: find out who made the others, with `pkcs11-tool -O`", len(all), signers.ErrMismatch)
 		case len(all) == 1:
@@ -100,7 +95,48 @@ func (b *Backend) locate(s pkcs11.SessionHandle, id signers.KeyID) (pair, error)
 	if p == (pair{}) {
 		return p, signers.ErrNotFound
 	}
-	return p, nil
+	return p, b.sameAdopted(s, id, p)
+}
+
+// called lists the objects of a class that have id as CKA_ID or as label; an
+// adopted key is found by its own CKA_ID.
+func (b *Backend) called(s pkcs11.SessionHandle, class uint, id signers.KeyID) ([]pkcs11.ObjectHandle, error) {
+	if ckaID, _, ok := adopted(id); ok {
+		return b.search(s, class, pkcs11.NewAttribute(pkcs11.CKA_ID, ckaID))
+	}
+	byID, err := b.search(s, class, pkcs11.NewAttribute(pkcs11.CKA_ID, []byte(id)))
+	if err != nil {
+		return nil, err
+	}
+	byLabel, err := b.search(s, class, pkcs11.NewAttribute(pkcs11.CKA_LABEL, []byte(id)))
+	return slices.Compact(slices.Sorted(slices.Values(append(byID, byLabel...)))), err
+}
+
+// sameAdopted holds an adopted pair against the fingerprint in its id.
+func (b *Backend) sameAdopted(s pkcs11.SessionHandle, id signers.KeyID, p pair) error {
+	_, want, ok := adopted(id)
+	if !ok || p.public == 0 {
+		return nil
+	}
+	kind, err := b.attribute(s, p.public, pkcs11.CKA_KEY_TYPE)
+	if err != nil {
+		return err
+	}
+	for _, alg := range signers.Algorithms() {
+		m, err := mechanismOf(alg, b.cfg.Quirks)
+		if err != nil || ulong(kind) != uint64(m.keyType) {
+			continue
+		}
+		pub, err := b.public(s, p.public, alg)
+		if err != nil {
+			continue // another curve or size
+		}
+		got, err := Fingerprint(pub)
+		if err == nil && got[:len(want)] == want {
+			return nil
+		}
+	}
+	return fmt.Errorf("the key with this CKA_ID has another fingerprint: %w", signers.ErrMismatch)
 }
 
 // search lists objects of a class that have an attribute.
@@ -140,12 +176,14 @@ func (b *Backend) attribute(s pkcs11.SessionHandle, o pkcs11.ObjectHandle, name 
 	return got[0].Value, nil
 }
 
-// promises are what the token must say of a private key of ours.
-var promises = []struct {
+// A promise is what the token must say of a private key of ours.
+type promise struct {
 	attribute uint
 	name      string
 	want      bool
-}{
+}
+
+var promises = []promise{
 	{pkcs11.CKA_TOKEN, "CKA_TOKEN", true},
 	{pkcs11.CKA_PRIVATE, "CKA_PRIVATE", true},
 	{pkcs11.CKA_SENSITIVE, "CKA_SENSITIVE", true},
@@ -160,16 +198,31 @@ var promises = []struct {
 	{pkcs11.CKA_SIGN_RECOVER, "CKA_SIGN_RECOVER", false},
 }
 
+// keeps reports whether the token says of a key what a promise wants.
+func (b *Backend) keeps(s pkcs11.SessionHandle, p pair, promise promise) (bool, error) {
+	value, err := b.attribute(s, p.private, promise.attribute)
+	if err != nil {
+		return false, err
+	}
+	return len(value) == 1 && (value[0] == 1) == promise.want, nil
+}
+
 // attest reads a private key's attributes back and refuses it unless they are
 // those of a key made in the token, that can't leave it, to sign only.
 func (b *Backend) attest(s pkcs11.SessionHandle, id signers.KeyID, p pair) error {
+	if _, _, ok := adopted(id); ok {
+		return b.attestAdopted(s, p)
+	}
 	for _, promise := range promises {
-		value, err := b.attribute(s, p.private, promise.attribute)
+		if slices.Contains(b.cfg.Quirks.Unattested, promise.name) {
+			continue
+		}
+		kept, err := b.keeps(s, p, promise)
 		if err != nil {
 			return err
 		}
-		if is := len(value) == 1 && value[0] == 1; len(value) != 1 || is != promise.want {
-			return fmt.Errorf("the token says that %s is %t: %w\nhint: a key of ours is made inside the token and may only sign; this one was not made by signet", promise.name, is, signers.ErrMismatch)
+		if !kept {
+			return fmt.Errorf("the token says that %s is not %t: %w\nhint: a key of ours is made inside the token and may only sign; this one was not made by signet. `signet key adopt` takes over another's", promise.name, promise.want, signers.ErrMismatch)
 		}
 	}
 	for _, o := range []pkcs11.ObjectHandle{p.private, p.public} {
@@ -218,7 +271,7 @@ func (b *Backend) publicRSA(s pkcs11.SessionHandle, o pkcs11.ObjectHandle, _ sig
 }
 
 // publicPoint reads CKA_EC_POINT, which is a DER OCTET STRING on some modules
-// and raw on others. Only its length tells: a raw point can look like DER.
+// and raw on others.
 func (b *Backend) publicPoint(s pkcs11.SessionHandle, o pkcs11.ObjectHandle, p signers.Params) (crypto.PublicKey, error) {
 	point, err := b.attribute(s, o, pkcs11.CKA_EC_POINT)
 	if err != nil {
@@ -228,13 +281,8 @@ func (b *Backend) publicPoint(s pkcs11.SessionHandle, o pkcs11.ObjectHandle, p s
 	if p.Kind == signers.KindECDSA {
 		raw = 1 + 2*((p.Curve.Params().BitSize+7)/8)
 	}
-	switch head := len(point) - raw; {
-	case head == 2 && raw < 128 && point[0] == 4 && int(point[1]) == raw:
-		point = point[2:]
-	case head == 3 && raw >= 128 && point[0] == 4 && point[1] == 0x81 && int(point[2]) == raw:
-		point = point[3:]
-	case head != 0:
-		return nil, fmt.Errorf("its point has %d bytes: %w", len(point), signers.ErrMismatch)
+	if point, err = b.cfg.Quirks.point(point, raw); err != nil {
+		return nil, err
 	}
 	if p.Kind == signers.KindEd25519 {
 		return ed25519.PublicKey(bytes.Clone(point)), nil
@@ -248,31 +296,29 @@ func (b *Backend) publicPoint(s pkcs11.SessionHandle, o pkcs11.ObjectHandle, p s
 
 // List returns the ids of all private keys whose label and id are the same
 // and have our form.
-func (b *Backend) List(ctx context.Context) ([]signers.KeyID, error) {
+func (b *Backend) List(ctx context.Context) (ids []signers.KeyID, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	done, err := b.take(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	objects, err := b.search(b.admin, pkcs11.CKO_PRIVATE_KEY)
-	if err != nil {
-		return nil, fmt.Errorf("pkcs11: list: %w", err)
-	}
-	var ids []signers.KeyID
-	for _, o := range objects {
-		label, err := b.attribute(b.admin, o, pkcs11.CKA_LABEL)
+	err = b.with(ctx, func(s *session) error {
+		ids = nil
+		objects, err := b.search(s.handle, pkcs11.CKO_PRIVATE_KEY)
 		if err != nil {
-			continue // destroyed meanwhile, or not ours to read
+			return fmt.Errorf("pkcs11: list: %w", err)
 		}
-		id, err := b.attribute(b.admin, o, pkcs11.CKA_ID)
-		if err == nil && bytes.Equal(label, id) && signers.KeyID(id).Check() == nil {
-			ids = append(ids, signers.KeyID(id))
+		for _, o := range objects {
+			label, err := b.attribute(s.handle, o, pkcs11.CKA_LABEL)
+			if err != nil {
+				continue // destroyed meanwhile, or not ours to read
+			}
+			id, err := b.attribute(s.handle, o, pkcs11.CKA_ID)
+			if err == nil && bytes.Equal(label, id) && signers.KeyID(id).Check() == nil {
+				ids = append(ids, signers.KeyID(id))
+			}
 		}
-	}
-	return ids, nil
+		return nil
+	})
+	return ids, err
 }
 
 // ulong reads a CK_ULONG, which has the machine's own order and length.

@@ -11,6 +11,7 @@
 package pkcs11
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -32,88 +34,117 @@ type Config struct {
 	PIN         func(context.Context) ([]byte, error) // read when it is needed, and wiped
 	Sessions    int                                   // to sign with; 2 if 0
 	Queue       int                                   // signatures that may wait; 1024 if 0
+	KeepAlive   time.Duration                         // between looks at idle sessions; 1 min if 0
+	Patience    time.Duration                         // for one signature, whatever its caller's deadline; 30 s if 0
+	Quirks      Quirks                                // what this module does otherwise
+	Now         func() time.Time                      // required
 	Log         *slog.Logger
 }
 
-// A Backend is one token. It implements signers.Backend and signers.Lister.
+func (c Config) withDefaults() (Config, error) {
+	if c.PIN == nil || c.Now == nil {
+		return c, errors.New("pkcs11: Config.PIN and Now are required")
+	}
+	c.Sessions, c.Queue = cmp.Or(c.Sessions, 2), cmp.Or(c.Queue, 1024)
+	if c.Quirks.MaxSessions > 0 {
+		c.Sessions = min(c.Sessions, max(1, c.Quirks.MaxSessions-1)) // one is for finding and making keys
+	}
+	c.KeepAlive, c.Patience = cmp.Or(c.KeepAlive, time.Minute), cmp.Or(c.Patience, 30*time.Second)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c, c.Quirks.check()
+}
+
+// A Backend is one token. It implements signers.Backend, signers.Lister,
+// signers.Adopter and signers.Reporter.
 type Backend struct {
 	cfg    Config
 	module *module
-	slot   uint
+	slot   atomic.Uint64
 	serial string
 	mechs  map[uint]bool // what the token offers
 	making *sync.Mutex   // one key generation at a time
 	pool   *pool
+	ladder ladder
 
 	adminMu sync.Mutex // the session that finds, makes and destroys
-	admin   pkcs11.SessionHandle
+	admin   *session
 
 	loginMu sync.Mutex
-	denied  error // the PIN was refused: never try it again
+	denied  error        // the PIN was refused: never try it again
+	logins  atomic.Int64 // C_Logins that came through
+	arrived atomic.Int64 // the life of the module in which slot was found
 
 	keysMu sync.Mutex
 	keys   map[signers.KeyID]*atomic.Bool // set when the key was destroyed
 	closed atomic.Bool
+	ctx    context.Context // ended by stop
+	stop   context.CancelFunc
 }
 
 // Open logs in to a token.
-func Open(ctx context.Context, cfg Config) (*Backend, error) {
-	if cfg.Sessions == 0 {
-		cfg.Sessions = 2
+func Open(_ context.Context, cfg Config) (*Backend, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
 	}
-	if cfg.Queue == 0 {
-		cfg.Queue = 1024
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.PIN == nil {
-		return nil, errors.New("pkcs11: Config.PIN is required")
-	}
-	m, err := acquire(cfg.Module)
+	m, err := acquire(cfg.Module, cfg.Quirks.InitializeArgs)
 	if err != nil {
 		return nil, err
 	}
 	b := &Backend{cfg: cfg, module: m, keys: map[signers.KeyID]*atomic.Bool{}}
-	if err := b.open(ctx); err != nil {
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	if err := b.open(); err != nil { //nolint:contextcheck // sessions outlive who opens or mends them
+		b.stop()
 		return nil, errors.Join(err, m.release())
 	}
+	go b.keepAlive() //nolint:contextcheck // sessions outlive who opens or mends them
 	return b, nil
 }
 
-func (b *Backend) open(ctx context.Context) error {
-	if err := b.findToken(); err != nil {
+func (b *Backend) open() error {
+	b.module.enter()
+	defer b.module.leave()
+	b.admin = &session{}
+	if err := b.mend(b.admin); err != nil {
+		b.closeSession(b.admin) // it may not be open
+		return err
+	}
+	if err := b.askMechanisms(); err != nil {
+		b.closeSession(b.admin)
 		return err
 	}
 	b.making = b.module.generation(b.serial)
-	admin, err := b.openSession()
-	if err != nil {
-		return err
-	}
-	b.admin = admin
-	if err := b.login(ctx, admin); err != nil {
-		_ = b.module.ctx.CloseSession(admin) // the login's error says more
-		return err
-	}
 	return b.fill()
 }
 
-// fill opens the sessions to sign with.
+// fill opens the sessions to sign with. A token that has fewer than asked for
+// is used with what it has.
 func (b *Backend) fill() error {
-	b.pool = &pool{backend: b, limit: b.cfg.Queue, size: b.cfg.Sessions}
+	b.pool = &pool{backend: b, limit: b.cfg.Queue}
 	for range b.cfg.Sessions {
-		handle, err := b.openSession()
-		if err != nil {
-			b.pool.close()
-			return errors.Join(err, b.module.ctx.CloseSession(b.admin))
+		s := &session{}
+		err := b.mend(s)
+		if err != nil && b.pool.size > 0 && is(err, pkcs11.CKR_SESSION_COUNT) {
+			b.cfg.Log.Warn("pkcs11 token has fewer sessions than configured", slog.Int("sessions", b.pool.size))
+			break
 		}
-		b.pool.idle = append(b.pool.idle, &session{handle, newBatch()})
+		if err != nil {
+			err = errors.Join(err, b.pool.close())
+			b.closeSession(b.admin)
+			return err
+		}
+		s.batch = newBatch()
+		b.pool.idle, b.pool.all = append(b.pool.idle, s), append(b.pool.all, s)
+		b.pool.size++
 	}
+	b.ladder.steps = [len(b.ladder.steps)]int64{} // opening is no recovery
 	return nil
 }
 
 func (b *Backend) openSession() (pkcs11.SessionHandle, error) {
-	s, err := b.module.ctx.OpenSession(b.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	s, err := b.module.ctx.OpenSession(uint(b.slot.Load()), b.cfg.Quirks.sessionFlags())
 	if err != nil {
 		return 0, fmt.Errorf("pkcs11: %w", failed("C_OpenSession", err))
 	}
@@ -122,94 +153,138 @@ func (b *Backend) openSession() (pkcs11.SessionHandle, error) {
 
 // Create makes a key pair in the token.
 func (b *Backend) Create(ctx context.Context, id signers.KeyID, alg signers.Algorithm) (signers.Key, error) {
-	mech, done, err := b.begin(ctx, id, alg)
+	mech, err := b.mechanism(ctx, id, alg)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
 	b.making.Lock()
 	defer b.making.Unlock()
-	if _, err := b.find(b.admin, id, mech); !errors.Is(err, signers.ErrNotFound) {
-		if err == nil || errors.Is(err, signers.ErrMismatch) {
-			err = signers.ErrExists
-		}
+	err = b.with(ctx, func(s *session) error {
+		_, err := b.find(s.handle, id, mech)
+		return err
+	})
+	if err == nil || errors.Is(err, signers.ErrMismatch) {
+		err = signers.ErrExists
+	}
+	if !errors.Is(err, signers.ErrNotFound) {
 		return nil, fmt.Errorf("pkcs11: create %q: %w", id, err)
 	}
-	made, err := b.generate(b.admin, id, mech)
+	var key signers.Key
+	err = b.once(ctx, func(s *session) (err error) {
+		key, err = b.make(s, id, alg, mech)
+		return err
+	})
+	return key, err
+}
+
+// make makes a pair and admits it, or takes it back.
+func (b *Backend) make(s *session, id signers.KeyID, alg signers.Algorithm, mech mechanism) (signers.Key, error) {
+	made, err := b.generate(s.handle, id, mech)
 	if err != nil {
 		return nil, fmt.Errorf("pkcs11: create %q: %w", id, err)
 	}
-	key, err := b.admit(id, alg, mech, made)
+	key, err := b.admit(s, id, alg, mech, made)
 	if err != nil {
 		// The handles are of the pair just made: nothing else can go.
-		return nil, errors.Join(err, b.remove(b.admin, made))
+		return nil, errors.Join(err, b.remove(s.handle, made))
 	}
 	return key, nil
 }
 
 // Open finds a key pair in the token.
 func (b *Backend) Open(ctx context.Context, id signers.KeyID, alg signers.Algorithm) (signers.Key, error) {
-	mech, done, err := b.begin(ctx, id, alg)
+	mech, err := b.mechanism(ctx, id, alg)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	found, err := b.find(b.admin, id, mech)
-	if err != nil {
-		return nil, fmt.Errorf("pkcs11: open %q: %w", id, err)
-	}
-	return b.admit(id, alg, mech, found)
+	var key signers.Key
+	err = b.with(ctx, func(s *session) error {
+		found, err := b.find(s.handle, id, mech)
+		if err != nil {
+			return fmt.Errorf("pkcs11: open %q: %w", id, err)
+		}
+		key, err = b.admit(s, id, alg, mech, found)
+		return err
+	})
+	return key, err
 }
 
-// begin checks a call's arguments and takes the session for it.
-func (b *Backend) begin(ctx context.Context, id signers.KeyID, alg signers.Algorithm) (mechanism, func(), error) {
+// mechanism checks a call's arguments and translates the algorithm.
+func (b *Backend) mechanism(ctx context.Context, id signers.KeyID, alg signers.Algorithm) (mechanism, error) {
 	if err := errors.Join(ctx.Err(), id.Check()); err != nil {
-		return mechanism{}, nil, err
+		return mechanism{}, err
 	}
-	mech, err := mechanismOf(alg)
+	mech, err := mechanismOf(alg, b.cfg.Quirks)
 	if err != nil {
-		return mechanism{}, nil, err
+		return mechanism{}, err
 	}
 	if !b.mechs[mech.id] || !b.mechs[mech.generate] {
-		return mechanism{}, nil, fmt.Errorf("pkcs11: the token does not offer %s: %w", alg, signers.ErrUnsupported)
+		return mechanism{}, fmt.Errorf("pkcs11: the token does not offer %s: %w", alg, signers.ErrUnsupported)
 	}
-	done, err := b.take(ctx)
-	return mech, done, err
+	return mech, nil
 }
 
-// take takes the session that finds, makes and destroys, fit for use.
-func (b *Backend) take(ctx context.Context) (func(), error) {
+// once runs f on the session that finds, makes and destroys. After an error
+// the session is replaced before it is used again.
+func (b *Backend) once(ctx context.Context, f func(*session) error) error {
 	b.adminMu.Lock()
+	defer b.adminMu.Unlock()
 	if b.closed.Load() {
-		b.adminMu.Unlock()
-		return nil, fmt.Errorf("pkcs11: %w", signers.ErrClosed)
+		return fmt.Errorf("pkcs11: %w", signers.ErrClosed)
 	}
-	s := session{handle: b.admin}
-	if _, err := b.module.ctx.GetSessionInfo(b.admin); err != nil {
-		if err := b.replace(&s); err != nil {
-			b.adminMu.Unlock()
-			return nil, err
+	if err := b.module.gate.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("pkcs11: waiting for the module: %w", err)
+	}
+	defer b.module.leave()
+	s := b.admin
+	in, err := false, error(nil)
+	if s.life == b.module.life.Load() && s.login == b.logins.Load() {
+		in, err = b.loggedIn(s.handle)
+	}
+	if !in || err != nil {
+		if err := b.mend(s); err != nil { //nolint:contextcheck // sessions outlive who opens or mends them
+			return err
 		}
-		b.admin = s.handle
 	}
-	if err := b.relogin(ctx, &s); err != nil {
-		b.adminMu.Unlock()
-		return nil, err
+	err = f(s)
+	if err != nil && !final(err) && !errors.Is(err, signers.ErrNotFound) {
+		s.login = -1 // replace it
 	}
-	return b.adminMu.Unlock, nil
+	return err
+}
+
+// with is once, and again on a fresh session after an error that it may mend.
+// f must be fit to be repeated.
+func (b *Backend) with(ctx context.Context, f func(*session) error) error {
+	pause := pauseMin
+	for try := 0; ; try++ {
+		err := b.once(ctx, f)
+		if err == nil || final(err) || errors.Is(err, signers.ErrNotFound) || try == 3 {
+			return err
+		}
+		if try == 2 {
+			b.renew() //nolint:contextcheck // sessions outlive who opens or mends them
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+		pause *= 2
+	}
 }
 
 // admit makes a Key of a pair whose attributes are those of a key we make.
-func (b *Backend) admit(id signers.KeyID, alg signers.Algorithm, mech mechanism, p pair) (signers.Key, error) {
-	if err := b.attest(b.admin, id, p); err != nil {
+func (b *Backend) admit(s *session, id signers.KeyID, alg signers.Algorithm, mech mechanism, p pair) (signers.Key, error) {
+	if err := b.attest(s.handle, id, p); err != nil {
 		return nil, fmt.Errorf("pkcs11: key %q: %w", id, err)
 	}
-	pub, err := b.public(b.admin, p.public, alg)
+	pub, err := b.public(s.handle, p.public, alg)
 	if err != nil {
 		return nil, fmt.Errorf("pkcs11: key %q: %w", id, err)
 	}
 	k := &Key{backend: b, id: id, alg: alg, mech: mech, public: pub}
-	k.handle.Store(uint64(p.private))
+	k.place.Store(&place{p.private, s.life, s.login})
 	b.keysMu.Lock()
 	defer b.keysMu.Unlock()
 	if b.keys[id] == nil {
@@ -224,25 +299,20 @@ func (b *Backend) Destroy(ctx context.Context, id signers.KeyID) error {
 	if err := errors.Join(ctx.Err(), id.Check()); err != nil {
 		return err
 	}
-	done, err := b.take(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
 	b.making.Lock()
 	defer b.making.Unlock()
-	b.forget(id)
-	p, err := b.locate(b.admin, id)
-	if errors.Is(err, signers.ErrNotFound) {
+	err := b.with(ctx, func(s *session) error {
+		b.forget(id)
+		p, err := b.locate(s.handle, id)
+		if err != nil {
+			return err
+		}
+		return b.remove(s.handle, p)
+	})
+	if err == nil || errors.Is(err, signers.ErrNotFound) {
 		return nil
 	}
-	if err == nil {
-		err = b.remove(b.admin, p)
-	}
-	if err != nil {
-		return fmt.Errorf("pkcs11: destroy %q: %w", id, err)
-	}
-	return nil
+	return fmt.Errorf("pkcs11: destroy %q: %w", id, err)
 }
 
 // forget stops handles that were given out: a later key by the same id is
@@ -263,8 +333,11 @@ func (b *Backend) Close() error {
 	if b.closed.Swap(true) {
 		return nil
 	}
-	b.pool.close()
-	_ = b.module.ctx.CloseSession(b.admin) // it may be gone already
+	b.stop()
+	if err := b.pool.close(); err != nil {
+		return err
+	}
+	b.closeSession(b.admin)
 	return b.module.release()
 }
 
@@ -275,7 +348,7 @@ type Key struct {
 	alg     signers.Algorithm
 	mech    mechanism
 	public  crypto.PublicKey
-	handle  atomic.Uint64 // of the private key; the same in all our sessions
+	place   atomic.Pointer[place] // of the private key; the same in all our sessions; nil: find it
 	gone    *atomic.Bool
 }
 
@@ -291,16 +364,17 @@ func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sig, err := k.backend.pool.sign(&request{ctx: ctx, key: k, input: input})
-	if err != nil && k.gone.Load() {
-		// A key that is being destroyed fails in ways of the module's own.
-		return nil, fmt.Errorf("pkcs11: key %q: %w", k.id, signers.ErrNotFound)
-	}
+	r := &request{ctx: ctx, key: k, input: input, begun: k.backend.cfg.Now()}
+	sig, err := k.backend.pool.sign(r) //nolint:contextcheck // it is in the request
 	if err != nil {
 		return nil, fmt.Errorf("pkcs11: sign with %q: %w", k.id, err)
 	}
-	return k.mech.output(k.alg, sig)
+	return sig, nil
 }
+
+// Doubt has the key found again before it signs the next time. It implements
+// signers.Doubter.
+func (k *Key) Doubt() { k.place.Store(nil) }
 
 // usable says whether the key may still sign for this caller.
 func (k *Key) usable(ctx context.Context) error {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/signetd/signet/conformance"
 	"github.com/signetd/signet/conformance/signertest"
@@ -49,7 +50,7 @@ func need(t *testing.T) {
 func pin(context.Context) ([]byte, error) { return []byte(token.PIN), nil }
 
 func config() pkcs11.Config {
-	return pkcs11.Config{Module: token.Module, TokenLabel: token.Label, PIN: pin, Sessions: 2}
+	return pkcs11.Config{Module: token.Module, TokenLabel: token.Label, PIN: pin, Sessions: 2, Now: time.Now}
 }
 
 func open(t *testing.T, cfg pkcs11.Config) *pkcs11.Backend {

@@ -1,11 +1,14 @@
 package pkcs11
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -17,168 +20,359 @@ type request struct {
 	ctx   context.Context
 	key   *Key
 	input []byte
-	done  chan struct{}
+	begun time.Time
+	at    *place        // of the key, for this try
+	done  chan struct{} // closed when sig and err stand
 	sig   []byte
 	err   error
+	cause atomic.Pointer[error] // of the last try that failed
+}
+
+// answer ends a request.
+func (r *request) answer(sig []byte, err error) {
+	r.sig, r.err = sig, err
+	close(r.done)
 }
 
 // A session is one PKCS #11 session, used by one goroutine at a time: modules
 // crash otherwise.
 type session struct {
 	handle pkcs11.SessionHandle
+	life   int64 // of the module, in which it was opened
+	login  int64 // of the token, that it has seen
+	since  atomic.Int64
 	batch  *batch
 }
 
-// A pool lends a fixed number of sessions. A caller that finds one idle signs
-// by itself, with no hand-over; when all are busy, requests wait in line, and
-// whoever gives a session back starts a goroutine that works the line off, up
-// to batchMost in one crossing, so that a busy session never waits for Go.
+// A pool lends a fixed number of sessions to goroutines that work off a line,
+// up to batchMost signatures in one crossing. A caller never enters the module
+// itself: a C call can't be cancelled, and a caller must be able to leave.
 type pool struct {
 	backend *Backend
 	limit   int // of the line
 
-	mu     sync.Mutex
-	idle   []*session
-	size   int // sessions there should be
-	line   []*request
-	closed bool
-	busy   sync.WaitGroup // sessions lent out
+	mu       sync.Mutex
+	idle     []*session
+	all      []*session
+	size     int        // sessions there should be
+	line     []*request // oldest first
+	parked   []*request // to be tried again when the ladder says so
+	climbing bool       // the ladder is at work
+	closed   bool
+	busy     sync.WaitGroup // sessions lent out, and the ladder
 }
 
-// sign makes one signature, or waits in line for it.
+// sign makes one signature: it waits in line for it until ctx ends.
 func (p *pool) sign(r *request) ([]byte, error) {
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
-		return nil, signers.ErrClosed
+	if err := p.join(r); err != nil {
+		return nil, err
 	}
-	if len(p.idle) > 0 && len(p.line) == 0 {
-		s := p.lend()
-		p.mu.Unlock()
-		p.backend.work(s, []*request{r})
-		p.giveBack(s)
-		return r.sig, r.err
-	}
-	if len(p.line) >= p.limit {
-		p.mu.Unlock()
-		return nil, fmt.Errorf("pkcs11: %d signatures wait for a session: %w", p.limit, signers.ErrUnavailable)
-	}
-	r.done = make(chan struct{})
-	p.line = append(p.line, r)
-	p.mu.Unlock()
 	select {
 	case <-r.done:
 		return r.sig, r.err
 	case <-r.ctx.Done():
-		return nil, fmt.Errorf("pkcs11: waiting for a session: %w", r.ctx.Err())
+		p.leave(r)
+		err := fmt.Errorf("pkcs11: waiting for a session: %w", r.ctx.Err())
+		if why := r.why(); why != nil {
+			err = fmt.Errorf("%w: %w", err, why)
+		}
+		return nil, err
 	}
 }
 
-// lend takes an idle session. Called with mu held.
-func (p *pool) lend() *session {
-	s := p.idle[len(p.idle)-1]
-	p.idle = p.idle[:len(p.idle)-1]
-	p.busy.Add(1)
-	return s
-}
-
-// giveBack returns a session, or keeps it at work while there is a line.
-func (p *pool) giveBack(s *session) {
+// join puts a request in line, or with those that the token has failed.
+func (p *pool) join(r *request) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.line) > 0 {
-		go p.workOff(s)
-		return
+	switch {
+	case p.closed:
+		return signers.ErrClosed
+	case len(p.line)+len(p.parked) >= p.limit:
+		return fmt.Errorf("pkcs11: %d signatures wait for a session: %w", p.limit, signers.ErrUnavailable)
 	}
-	p.idle = append(p.idle, s)
-	p.busy.Done()
+	r.done = make(chan struct{})
+	if p.climbing && p.backend.ladder.down() {
+		p.parked = append(p.parked, r)
+		return nil
+	}
+	p.line = append(p.line, r)
+	p.start(1)
+	return nil
+}
+
+// leave takes a request out of line; one that is being worked on ends unseen.
+func (p *pool) leave(r *request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	same := func(x *request) bool { return x == r }
+	p.line = slices.DeleteFunc(p.line, same)
+	p.parked = slices.DeleteFunc(p.parked, same)
+}
+
+// start puts up to n idle sessions to work. Called with mu held.
+func (p *pool) start(n int) {
+	for ; n > 0 && len(p.idle) > 0 && len(p.line) > 0; n-- {
+		s := p.idle[len(p.idle)-1]
+		p.idle = p.idle[:len(p.idle)-1]
+		p.busy.Add(1)
+		go p.workOff(s)
+	}
 }
 
 // workOff signs for the line until it is empty.
 func (p *pool) workOff(s *session) {
 	for {
-		p.mu.Lock()
-		// A fair share: with many sessions and a slow token, a long batch
-		// would leave other sessions without work.
-		n := min(len(p.line), max(1, min(batchMost, len(p.line)/p.size)))
-		if n == 0 {
-			p.idle = append(p.idle, s)
-			p.busy.Done()
-			p.mu.Unlock()
+		batch := p.take(s)
+		if len(batch) == 0 {
 			return
 		}
-		batch := p.line[:n:n]
-		p.line = p.line[n:]
-		p.mu.Unlock()
-		p.backend.work(s, batch)
-		for _, r := range batch {
-			close(r.done)
+		if failed := p.backend.work(s, batch); len(failed) > 0 {
+			p.park(failed)
 		}
 	}
+}
+
+// take takes a batch from the line, or gives the session back.
+func (p *pool) take(s *session) []*request {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// A fair share: with many sessions and a slow token, a long batch
+	// would leave other sessions without work.
+	n := min(len(p.line), max(1, min(batchMost, len(p.line)/p.size)))
+	if n == 0 {
+		p.idle = append(p.idle, s)
+		p.busy.Done()
+		return nil
+	}
+	batch := p.line[:n:n]
+	p.line = p.line[n:]
+	return batch
+}
+
+// park keeps requests that failed on a fresh session, and has the ladder
+// climbed until there are none.
+func (p *pool) park(failed []*request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		orphaned(failed)
+		return
+	}
+	p.parked = append(p.parked, failed...)
+	if !p.climbing {
+		p.climbing = true
+		p.busy.Add(1)
+		go p.backend.climb()
+	}
+}
+
+// unpark puts up to n parked requests back in line, oldest first, and reports
+// whether any were left.
+func (p *pool) unpark(n int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n = min(n, len(p.parked))
+	p.line = append(slices.Clone(p.parked[:n]), p.line...)
+	p.parked = p.parked[n:]
+	p.start(n)
+	if n == 0 {
+		p.climbing = false
+		p.busy.Done()
+	}
+	return n > 0
+}
+
+// borrow takes an idle session that is not needed, nil if there is none.
+func (p *pool) borrow() *session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || len(p.idle) == 0 || len(p.line) > 0 {
+		return nil
+	}
+	s := p.idle[0]
+	p.idle = p.idle[1:]
+	p.busy.Add(1)
+	return s
+}
+
+// giveBack returns a borrowed session, or puts it to work.
+func (p *pool) giveBack(s *session) {
+	go p.workOff(s)
 }
 
 // close lets signatures under way and in line end, and closes the sessions.
-func (p *pool) close() {
+// What the token has failed is not waited for.
+func (p *pool) close() error {
 	p.mu.Lock()
 	p.closed = true
+	orphans := p.parked
+	p.parked = nil
 	p.mu.Unlock()
-	p.busy.Wait()
+	orphaned(orphans)
+	ended := make(chan struct{})
+	go func() { p.busy.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(stuckAfter):
+		return errStuck
+	}
 	for _, s := range p.idle {
 		s.batch.free()
-		_ = p.backend.module.ctx.CloseSession(s.handle) // it may be gone already
+		p.backend.closeSession(s)
 	}
 	p.idle = nil
+	return nil
 }
 
-// work makes a batch of signatures on a session. What failed in a way that a
-// fresh session may mend is tried once more.
-func (b *Backend) work(s *session, batch []*request) {
+// stuckAfter is how long Close waits for calls into the module.
+const stuckAfter = 10 * time.Second
+
+// errStuck is Close's answer when a call into the module does not come back.
+var errStuck = errors.New("pkcs11: a call into the module does not come back; it is left as it is")
+
+func orphaned(requests []*request) {
+	for _, r := range requests {
+		r.answer(nil, signers.ErrClosed)
+	}
+}
+
+// work makes a batch of signatures on a session and answers those who wait. It
+// returns those that failed on a fresh session too.
+func (b *Backend) work(s *session, batch []*request) []*request {
+	b.module.enter()
+	defer b.module.leave()
 	todo := b.round(s, batch)
 	for len(todo) > 0 {
-		first := todo[0]
-		if err := b.recover(first.ctx, s, first.key); err != nil {
-			for _, r := range todo {
-				r.err = err
-			}
-			return
+		if err := b.mend(s); err != nil {
+			return b.settle(todo, err)
 		}
 		// One at a time now: each has one more try, whatever the others do.
-		b.round(s, todo[:1])
-		if errors.Is(first.err, errNotReached) || first.err != nil && recoverable(first.err) {
-			first.err = fmt.Errorf("pkcs11: again after a new session: %w: %w", signers.ErrUnavailable, first.err)
-		}
+		first := todo[:1]
 		todo = todo[1:]
-		if len(todo) > 0 {
-			todo = b.round(s, todo)
+		if again := b.round(s, first); len(again) > 0 {
+			b.ladder.fell(again[0].why(), b.cfg.Now())
+			return append(todo, again...) // last: it may be this key's fault alone
 		}
+		todo = b.round(s, todo)
 	}
+	return nil
 }
 
-// round makes signatures in one crossing and returns those to try again.
+// settle answers requests with err if nothing can mend it, and returns them
+// otherwise.
+func (b *Backend) settle(batch []*request, err error) []*request {
+	if !errors.Is(err, signers.ErrDenied) {
+		b.ladder.fell(err, b.cfg.Now())
+		for _, r := range batch {
+			r.cause.Store(&err)
+		}
+		return batch
+	}
+	for _, r := range batch {
+		r.answer(nil, err)
+	}
+	return nil
+}
+
+// round makes signatures in one crossing and answers those who wait. It
+// returns those that failed in a way that a fresh session may mend.
 func (b *Backend) round(s *session, batch []*request) []*request {
+	var again []*request
 	live := make([]*request, 0, len(batch))
 	for _, r := range batch {
-		if r.err = r.key.usable(r.ctx); r.err == nil {
+		if err := b.ready(s, r); err == nil {
 			s.batch.set(len(live), r)
 			live = append(live, r)
-		}
-	}
-	if len(live) == 0 {
-		return nil
-	}
-	b.module.sign(s.handle, s.batch, len(live))
-	var again []*request
-	for i, r := range live {
-		if r.sig, r.err = s.batch.get(i); r.err != nil && (errors.Is(r.err, errNotReached) || recoverable(r.err)) {
+		} else if b.failed(r, err) {
 			again = append(again, r)
 		}
 	}
-	if len(again) == 0 && live[len(live)-1].err != nil {
-		// An error leaves an operation open on some modules: never lend such
-		// a session again.
-		if err := b.replace(s); err != nil {
-			b.cfg.Log.Error("pkcs11 session could not be replaced", slog.Any("error", err))
+	if len(live) == 0 {
+		return again
+	}
+	s.since.Store(b.cfg.Now().UnixNano())
+	b.module.sign(s.handle, s.batch, len(live))
+	s.since.Store(0)
+	return append(again, b.collect(s, live)...)
+}
+
+// collect takes the results of a crossing.
+func (b *Backend) collect(s *session, live []*request) (again []*request) {
+	var last error
+	good := false
+	for i, r := range live {
+		sig, err := s.batch.get(i)
+		if err == nil {
+			sig, err = r.key.mech.output(r.key.alg, sig)
+		}
+		if err == nil {
+			good = true
+			r.answer(sig, nil)
+			continue
+		}
+		last = err
+		if b.failed(r, err) {
+			again = append(again, r)
 		}
 	}
+	if good {
+		b.module.good.Add(1)
+		b.ladder.rose()
+	}
+	if last != nil && len(again) == 0 {
+		// An error leaves an operation open on some modules: never lend such
+		// a session again.
+		_ = b.mend(s) // who uses it next sees what is wrong, if anything is
+	}
 	return again
+}
+
+// ready says whether a request may be put to the module on this session.
+func (b *Backend) ready(s *session, r *request) error {
+	if err := r.key.usable(r.ctx); err != nil {
+		return err
+	}
+	if b.cfg.Now().Sub(r.begun) > b.cfg.Patience {
+		return r.gaveUp(b.cfg.Patience)
+	}
+	if s.life != b.module.life.Load() || s.login != b.logins.Load() {
+		return errStale
+	}
+	var err error
+	r.at, err = b.resolve(s, r.key)
+	return err
+}
+
+// errStale marks a session of an earlier life of the module or login.
+var errStale = errors.New("pkcs11: the session is of an earlier login")
+
+// why is the cause of the last try's failure, nil for none.
+func (r *request) why() error {
+	if cause := r.cause.Load(); cause != nil {
+		return *cause
+	}
+	return nil
+}
+
+// gaveUp is the end of a request whose caller has set no deadline of its own.
+func (r *request) gaveUp(after time.Duration) error {
+	return fmt.Errorf("pkcs11: no signature within %v: %w: %w", after, errGaveUp, cmp.Or(r.why(), signers.ErrUnavailable))
+}
+
+var errGaveUp = errors.New("gave up")
+
+// failed answers a request with err, or reports that it should be tried again.
+func (b *Backend) failed(r *request, err error) bool {
+	if r.key.gone.Load() {
+		// A key that is being destroyed fails in ways of the module's own.
+		err = signers.ErrNotFound
+	} else if !final(err) {
+		r.key.place.Store(nil) // find it again
+		if !errors.Is(err, errNotReached) {
+			r.cause.Store(&err)
+		}
+		return true
+	}
+	r.answer(nil, err)
+	return false
 }

@@ -18,21 +18,23 @@ func (b *Backend) findToken() error {
 		return fmt.Errorf("pkcs11: %w", failed("C_GetSlotList", err))
 	}
 	var seen []string
+	var slot uint
 	fits := 0
-	for _, slot := range slots {
-		info, err := b.module.ctx.GetTokenInfo(slot)
+	for _, s := range slots {
+		info, err := b.module.ctx.GetTokenInfo(s)
 		if err != nil || info.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0 {
 			continue
 		}
 		seen = append(seen, fmt.Sprintf("%q (serial %s)", info.Label, info.SerialNumber))
 		if b.wants(info) {
-			b.slot, b.serial = slot, info.SerialNumber
+			slot, b.serial = s, info.SerialNumber
 			fits++
 		}
 	}
 	switch fits {
 	case 1:
-		return b.askMechanisms()
+		b.slot.Store(uint64(slot))
+		return nil
 	case 0:
 		return fmt.Errorf("pkcs11: no token with label %q and serial %q: %w\nhint: the module has %s", b.cfg.TokenLabel, b.cfg.TokenSerial, signers.ErrUnavailable, list(seen))
 	}
@@ -54,7 +56,7 @@ func list(seen []string) string {
 
 // askMechanisms notes what the token offers; nothing is assumed.
 func (b *Backend) askMechanisms() error {
-	offered, err := b.module.ctx.GetMechanismList(b.slot)
+	offered, err := b.module.ctx.GetMechanismList(uint(b.slot.Load()))
 	if err != nil {
 		return fmt.Errorf("pkcs11: %w", failed("C_GetMechanismList", err))
 	}
@@ -71,7 +73,7 @@ func (b *Backend) login(ctx context.Context, s pkcs11.SessionHandle) error {
 	if b.denied != nil {
 		return b.denied
 	}
-	info, err := b.module.ctx.GetTokenInfo(b.slot)
+	info, err := b.module.ctx.GetTokenInfo(uint(b.slot.Load()))
 	if err != nil {
 		return fmt.Errorf("pkcs11: %w", failed("C_GetTokenInfo", err))
 	}

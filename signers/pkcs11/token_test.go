@@ -175,7 +175,7 @@ func TestAnAmbiguousTokenIsNotGuessed(t *testing.T) {
 	if _, err := pkcs11.Open(t.Context(), cfg); err == nil {
 		t.Error("Open without label and serial: got no error")
 	}
-	if _, err := pkcs11.Open(t.Context(), pkcs11.Config{Module: "/nonexistent.so", TokenLabel: "x", PIN: pin}); err == nil {
+	if _, err := pkcs11.Open(t.Context(), pkcs11.Config{Module: "/nonexistent.so", TokenLabel: "x", PIN: pin, Now: time.Now}); err == nil {
 		t.Error("Open of a module that is not there: got no error")
 	}
 }
