@@ -153,7 +153,7 @@ func TestAQuarantineThatWasNotSavedIsSavedWithTheNextChange(t *testing.T) {
 	w := newWorld(t)
 	k := w.signer("pay")
 	w.token.set(func(b *token) { b.lies = true })
-	w.token.power.arm(2, false, true) // Sign, then Save
+	w.token.power.arm(3, false, true) // Sign, Sign again, then Save
 	refuses(t, k, ErrBadSignature)
 	w.token.set(func(b *token) { b.lies = false })
 	refuses(t, k, ErrQuarantined)

@@ -81,7 +81,10 @@ func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 		// The back-end may have lost track of its keys. Once.
 		k.ring.opts.Log.WarnContext(ctx, "a signature did not verify: the key is looked up again", slog.String("key", k.name), slog.Int("version", k.number))
 		doubter.Doubt()
-		sig, wrong, err = k.signed(ctx, key, message)
+		var again error
+		if sig, again, err = k.signed(ctx, key, message); again == nil && err == nil {
+			wrong = nil // anything but a good signature leaves it distrusted
+		}
 	}
 	if wrong != nil {
 		return nil, k.distrust(ctx, wrong)

@@ -185,20 +185,23 @@ func TestAQuarantineHoldsOnEveryMachine(t *testing.T) {
 // TestTwoMachinesThatChangeAtOnceDoNotUndoEachOther lets a ring that has not
 // heard of a revocation change the same record.
 func TestTwoMachinesThatChangeAtOnceDoNotUndoEachOther(t *testing.T) {
-	w := newWorld(t)
-	w.signer("pay")
-	must(t)(w.Rotate(t.Context(), "pay"))
-	e, rev, _ := w.shop.Load(t.Context(), "pay")
-	e.Versions[0].State = Revoked
-	w.deaf()
-	if _, err := w.shop.Save(t.Context(), "pay", e, rev); err != nil {
-		t.Fatal(err)
-	}
-	_, err := w.Activate(t.Context(), "pay", 2, Activation{Early: true})
-	is(t, err, ErrConflict)
-	w.wantStates("pay", Revoked, Published) // seen at once, without a restart
-	must(t)(w.Activate(t.Context(), "pay", 2, Activation{Early: true}))
-	w.wantStates("pay", Revoked, Signing)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.signer("pay")
+		must(t)(w.Rotate(t.Context(), "pay"))
+		synctest.Wait() // the ring has heard of its own change
+		e, rev, _ := w.shop.Load(t.Context(), "pay")
+		e.Versions[0].State = Revoked
+		w.deaf()
+		if _, err := w.shop.Save(t.Context(), "pay", e, rev); err != nil {
+			t.Fatal(err)
+		}
+		_, err := w.Activate(t.Context(), "pay", 2, Activation{Early: true})
+		is(t, err, ErrConflict)
+		w.wantStates("pay", Revoked, Published) // seen at once, without a restart
+		must(t)(w.Activate(t.Context(), "pay", 2, Activation{Early: true}))
+		w.wantStates("pay", Revoked, Signing)
+	})
 }
 
 // TestAQuarantineIsSavedOverAnotherMachinesChange lets a ring that has not
