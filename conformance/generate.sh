@@ -9,7 +9,7 @@ out=${out:-$PWD}
 bin=$(mktemp -d)
 trap 'rm -rf "$bin"' EXIT
 go build -o "$bin" google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
-for dir in plugins/api/v1 daemon/api/v1; do
+for dir in signers/api/v1 plugins/api/v1 daemon/api/v1; do
   mkdir -p "$out/$dir"
   protoc --plugin="$bin/protoc-gen-go" --plugin="$bin/protoc-gen-go-grpc" -I "$dir" \
     --go_out="$out/$dir" --go_opt=paths=source_relative \

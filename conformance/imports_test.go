@@ -23,6 +23,10 @@ var mayImport = map[string][]string{
 	"signers":         {},
 	"signers/softkey": {"signers"},
 	"signers/pkcs11":  {"signers"},
+	"signers/stream":  {},
+	"signers/guard":   {"signers"},
+	"signers/api/v1":  {},
+	"signers/remote":  {"signers", "signers/api/v1", "signers/stream"},
 
 	"keyring":           {"signers"},
 	"keyring/filestore": {"keyring"},
@@ -43,19 +47,19 @@ var mayImport = map[string][]string{
 	"daemon/metrics": {},
 	"daemon/config":  {"signers"},
 	"daemon/policy":  {"daemon/peer", "plugins", "plugins/strictjson"},
-	"daemon/client":  {"daemon/api/v1", "signers"},
+	"daemon/client":  {"daemon/api/v1", "signers", "signers/stream"},
 	"daemon/server": {
 		"daemon/api/v1", "daemon/audit", "daemon/metrics", "daemon/peer", "daemon/policy",
-		"keyring", "plugins", "plugins/host", "plugins/jwt", "signers",
+		"keyring", "plugins", "plugins/host", "plugins/jwt", "signers", "signers/stream",
 	},
 	"daemon": {
 		"daemon/api/v1", "daemon/audit", "daemon/config", "daemon/metrics", "daemon/peer", "daemon/policy",
 		"daemon/secret", "daemon/server", "keyring", "keyring/filestore", "plugins", "plugins/host",
-		"plugins/jwt", "signers", "signers/pkcs11", "signers/softkey",
+		"plugins/jwt", "signers", "signers/guard", "signers/pkcs11", "signers/remote", "signers/softkey",
 	},
 	"daemon/cmd/signet": {
 		"daemon", "daemon/api/v1", "daemon/audit", "daemon/client", "daemon/cmd/signet/demo", "daemon/config",
-		"plugins/host/sandbox", "plugins/jwt", "plugins/serve",
+		"plugins/host/sandbox", "plugins/jwt", "plugins/serve", "signers/remote",
 	},
 	"daemon/cmd/signet/demo": {"conformance/softhsm", "daemon/api/v1", "daemon/audit", "daemon/client", "plugins/jwt"},
 
@@ -123,8 +127,8 @@ var libraries = []struct {
 	{"filippo.io/age", "only softkey opens key files; init makes their secret", []string{"signers/softkey", "daemon/cmd/signet", "daemon/cmd/signet/demo"}},
 	{"github.com/go-jose/go-jose/v4", "JWK and its thumbprint, for the kid and the JWKS", []string{"keyring", "plugins/jwt"}},
 	{"github.com/go-json-experiment/json", "there is one strict decoder", []string{"plugins/strictjson"}},
-	{"github.com/hashicorp/go-plugin", "only the two ends of the issuer wire", []string{"plugins/host", "plugins/serve"}},
-	{"github.com/hashicorp/go-hclog", "only the two ends of the issuer wire", []string{"plugins/host", "plugins/serve"}},
+	{"github.com/hashicorp/go-plugin", "only the two ends of a process's wire", []string{"plugins/host", "plugins/serve", "signers/remote"}},
+	{"github.com/hashicorp/go-hclog", "only the two ends of a process's wire", []string{"plugins/host", "plugins/serve", "signers/remote"}},
 	{"github.com/cedar-policy/cedar-go", "conditions are judged in one place", []string{"daemon/policy"}},
 	{"github.com/goccy/go-yaml", "only the configuration is YAML", []string{"daemon/config"}},
 	{"github.com/prometheus/client_golang", "every metric has its name in one package", []string{"daemon/metrics"}},
@@ -133,14 +137,17 @@ var libraries = []struct {
 	{"google.golang.org/grpc", "only what is on a wire", []string{
 		"daemon", "daemon/api/v1", "daemon/client", "daemon/cmd/signet", "daemon/cmd/signet/demo",
 		"daemon/peer", "daemon/server", "plugins/api/v1", "plugins/host", "plugins/serve",
+		"signers/api/v1", "signers/remote", "signers/stream",
 	}},
 	{"google.golang.org/protobuf", "only what is on a wire", []string{
-		"daemon/api/v1", "plugins/api/v1", "plugins/host", "plugins/serve",
+		"daemon/api/v1", "plugins/api/v1", "plugins/host", "plugins/serve", "signers/api/v1",
 	}},
+	{"github.com/sony/gobreaker/v2", "one breaker for every back-end", []string{"signers/guard"}},
+	{"golang.org/x/time", "one budget for every back-end", []string{"signers/guard"}},
 	{"golang.org/x/sync", "only what must wait in turn, with a deadline", []string{"signers/pkcs11"}},
 	{"golang.org/x/sys", "only what speaks to the kernel", []string{
 		"daemon/audit", "daemon/cmd/signet", "daemon/peer", "daemon/secret", "plugins/host",
-		"plugins/host/sandbox", "plugins/serve", "signers/pkcs11", "signers/softkey",
+		"plugins/host/sandbox", "plugins/serve", "signers/pkcs11", "signers/remote", "signers/softkey",
 	}},
 }
 

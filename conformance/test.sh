@@ -100,7 +100,7 @@ generated() {
   local code=0 file
   mkdir -p "$TMP/generated"
   bash conformance/generate.sh "$TMP/generated" || return 1
-  for file in plugins/api/v1/*.pb.go daemon/api/v1/*.pb.go; do
+  for file in signers/api/v1/*.pb.go plugins/api/v1/*.pb.go daemon/api/v1/*.pb.go; do
     diff -u -I '^// [-	]* *protoc ' "$file" "$TMP/generated/$file" || code=1
   done
   [ "$code" -eq 0 ] || echo "generated code is stale; hint: bash conformance/generate.sh" >&2

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -23,7 +24,7 @@ import (
 // newAdmin is the operators' service, from the configuration.
 func (d *Daemon) newAdmin() *server.Admin {
 	a := &server.Admin{
-		Pipeline: d.pipeline, Keys: specs(d.cfg), Keep: d.longest, Parts: d.parts,
+		Pipeline: d.pipeline, Keys: specs(d.cfg), Keep: d.longest, Parts: d.parts, Backend: d.backendState,
 		About: server.About{Version: d.opts.Version, Started: d.started},
 	}
 	for _, r := range d.cfg.Admins {
@@ -63,6 +64,9 @@ func (d *Daemon) parts(context.Context) []*signetv1.Part {
 	for name, p := range d.issuers {
 		all = append(all, part("issuer", name, p.Healthy()))
 	}
+	for name, r := range d.reports() {
+		all = append(all, backendPart(name, r))
+	}
 	for _, p := range d.ring.Problems() {
 		all = append(all, &signetv1.Part{Kind: "key", Name: p.Name, Detail: p.Reason})
 	}
@@ -76,6 +80,35 @@ func part(kind, name string, err error) *signetv1.Part {
 	p := &signetv1.Part{Kind: kind, Name: name, Healthy: err == nil}
 	if err != nil {
 		p.Detail, _, _ = strings.Cut(err.Error(), "\n")
+	}
+	return p
+}
+
+// reports says how each back-end fares.
+func (d *Daemon) reports() map[string]signers.Report {
+	all := map[string]signers.Report{}
+	for name, g := range d.guards {
+		all[name] = g.Report()
+	}
+	return all
+}
+
+// backendState is the state of one back-end, as `signet key list` shows it.
+func (d *Daemon) backendState(name string) string {
+	if g, ok := d.guards[name]; ok {
+		return g.Report().State
+	}
+	return "not configured"
+}
+
+func backendPart(name string, r signers.Report) *signetv1.Part {
+	p := &signetv1.Part{Kind: "backend", Name: name, Healthy: r.State == "ready" && r.CheckFailed == "", Detail: r.State}
+	if r.Where != "" {
+		p.Detail += ", " + r.Where
+	}
+	if why := cmp.Or(r.Why, r.CheckFailed); why != "" {
+		why, _, _ = strings.Cut(why, "\n")
+		p.Detail += ": " + why
 	}
 	return p
 }
@@ -157,6 +190,20 @@ func (d *Daemon) measureParts(ctx context.Context) {
 			for _, v := range e.Versions {
 				all = append(all, metrics.Version{Key: e.Name, Version: strconv.Itoa(v.Number), State: string(v.State)})
 			}
+		}
+		return all
+	})
+}
+
+// measureBackends shows how the back-ends fare at each scrape.
+func (d *Daemon) measureBackends() {
+	d.metrics.WatchBackends(func() []metrics.Backend {
+		var all []metrics.Backend
+		for name, r := range d.reports() {
+			all = append(all, metrics.Backend{
+				Name: name, State: r.State, Sessions: r.Sessions, Busy: r.Busy, Waiting: r.Waiting, Refused: r.Refused,
+				Recoveries: r.Recoveries, Checked: r.Checked, CheckFailed: r.CheckFailed != "",
+			})
 		}
 		return all
 	})

@@ -2,11 +2,18 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"log/slog"
+	"os"
+	"time"
 
 	"github.com/signetd/signet/daemon/config"
 	"github.com/signetd/signet/daemon/secret"
+	"github.com/signetd/signet/plugins/host"
 	"github.com/signetd/signet/signers"
+	"github.com/signetd/signet/signers/guard"
+	"github.com/signetd/signet/signers/remote"
 	"github.com/signetd/signet/signers/softkey"
 )
 
@@ -16,22 +23,98 @@ var openers = map[string]func(context.Context, *Daemon, config.Backend) (signers
 	"pkcs11":  openPKCS11,
 }
 
-// openBackends opens every back-end of the configuration.
+// openBackends opens every back-end of the configuration, each behind a guard.
 func (d *Daemon) openBackends(ctx context.Context) error {
 	for _, b := range d.cfg.Backends {
-		open, ok := openers[b.Type]
-		if !ok {
-			return fmt.Errorf("back-end %q: type %q is not known", b.Name, b.Type)
-		}
-		backend, err := open(ctx, d, b)
+		guarded, err := d.openBackend(ctx, b)
 		if err != nil {
 			return fmt.Errorf("back-end %q: %w", b.Name, err)
 		}
-		d.backends[b.Name] = backend
-		d.atStop(backend.Close)
+		d.backends[b.Name], d.guards[b.Name] = guarded, guarded
+		d.atStop(guarded.Close)
+		d.lookAfter(guarded, b) //nolint:contextcheck // for as long as the back-end is open
 	}
 	return nil
 }
+
+func (d *Daemon) openBackend(ctx context.Context, b config.Backend) (*guard.Backend, error) {
+	open, ok := openers[b.Type]
+	if !ok {
+		return nil, fmt.Errorf("type %q is not known", b.Type)
+	}
+	return guard.Open(ctx, guard.Config{
+		Name: b.Name, InFlight: b.Limits.InFlight, Rate: b.Limits.Rate, Failures: b.Limits.Failures,
+		Pause: b.Limits.Pause.D(), Log: d.log,
+	}, func(ctx context.Context) (signers.Backend, error) { return open(ctx, d, b) })
+}
+
+// lookAfter has a back-end's health checked, with a key of the first algorithm
+// that it is there for.
+func (d *Daemon) lookAfter(g *guard.Backend, b config.Backend) {
+	if b.Health.Off {
+		return
+	}
+	for _, k := range d.cfg.Keys {
+		if k.Backend == b.Name {
+			g.Watch(guard.Check{
+				Algorithm: signers.Algorithm(k.Algorithm), Every: b.Health.Every.D(), Timeout: b.Health.Timeout.D(), Now: now,
+			})
+			return
+		}
+	}
+}
+
+// openPKCS11 opens an HSM: in this process, or in one of its own.
+func openPKCS11(ctx context.Context, d *Daemon, b config.Backend) (signers.Backend, error) {
+	if b.PKCS11.Isolation != "process" {
+		return openModule(ctx, *b.PKCS11, d.log)
+	}
+	settings, err := json.Marshal(b.PKCS11)
+	if err != nil {
+		return nil, err
+	}
+	launcher, err := host.NewLauncher(host.Spec{
+		Name: b.Name, Self: d.self, LaunchArgs: []string{"signet", "launch-backend", "--"}, Args: []string{"backend", b.Type},
+		Handshake:   host.Handshake{Version: remote.Version, Key: remote.CookieKey, Value: remote.CookieValue},
+		Environment: append(b.PKCS11.Environment, moduleEnvironment...),
+		TempDir:     d.sockDir, Log: d.log, Now: now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	backend, err := remote.Open(ctx, remote.Options{
+		Name: b.Name, Type: b.Type, Settings: settings, Now: now, Log: d.log,
+		Start: func(ctx context.Context) (remote.Link, error) { return launcher.Start(ctx) },
+	})
+	if err != nil {
+		launcher.Close()
+		return nil, err
+	}
+	d.atStop(func() error { launcher.Close(); return nil })
+	return backend, nil
+}
+
+// moduleEnvironment are the variables by which modules find their own
+// configuration, and systemd's for credentials. None holds a secret.
+var moduleEnvironment = []string{
+	"CREDENTIALS_DIRECTORY", "HOME", "SOFTHSM2_CONF", "YUBIHSM_PKCS11_CONF", "P11NETHSM_CONFIG_FILE",
+	"ChrystokiConfigurationPath", "TPM2_PKCS11_STORE", "P11_KIT_SERVER_ADDRESS",
+}
+
+// OpenRemote opens a back-end inside the process that is there for it alone.
+func OpenRemote(ctx context.Context, kind string, settings []byte) (signers.Backend, error) {
+	if kind != "pkcs11" {
+		return nil, fmt.Errorf("back-end type %q does not run in a process of its own: %w", kind, signers.ErrUnsupported)
+	}
+	var p config.PKCS11
+	if err := json.Unmarshal(settings, &p); err != nil {
+		return nil, err
+	}
+	return openModule(ctx, p, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+}
+
+// Now is the clock of a process that the daemon started.
+func Now() time.Time { return now() }
 
 func openSoftkey(ctx context.Context, _ *Daemon, b config.Backend) (signers.Backend, error) {
 	opts := softkey.Options{Dir: b.Softkey.Dir}

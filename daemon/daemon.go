@@ -26,6 +26,7 @@ import (
 	"github.com/signetd/signet/keyring/filestore"
 	"github.com/signetd/signet/plugins/host"
 	"github.com/signetd/signet/signers"
+	"github.com/signetd/signet/signers/guard"
 )
 
 // Options are what the configuration does not say.
@@ -46,7 +47,10 @@ type Daemon struct {
 	started time.Time
 
 	ledger   *audit.Log
+	self     *os.File // our own binary, which runs issuers and back-ends
+	sockDir  string   // where their sockets are
 	backends map[string]signers.Backend
+	guards   map[string]*guard.Backend // the same
 	ring     *keyring.Ring
 	gate     *policy.Gate
 	issuers  map[string]*host.Process
@@ -62,7 +66,8 @@ type Daemon struct {
 func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	d := &Daemon{
 		cfg: cfg, opts: opts, started: now(), metrics: newMetrics(cfg, opts.Version),
-		log: newLog(opts.Stderr, cfg.Log), backends: map[string]signers.Backend{}, issuers: map[string]*host.Process{},
+		log: newLog(opts.Stderr, cfg.Log), backends: map[string]signers.Backend{},
+		guards: map[string]*guard.Backend{}, issuers: map[string]*host.Process{},
 	}
 	err := d.start(ctx)
 	if err == nil {
@@ -81,6 +86,7 @@ func (d *Daemon) start(ctx context.Context) error {
 		{"directories", d.directories},
 		{"policy", d.openGate},
 		{"ledger", d.openLedger},
+		{"own binary", d.openSelf},
 		{"issuers and back-ends", d.openParts},
 		{"keys", d.openRing},
 		{"sockets", d.openSockets},

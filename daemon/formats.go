@@ -38,23 +38,13 @@ func StockIssuer(format string) (plugins.Issuer, bool) {
 
 // launchIssuers starts an issuer process for each format that a key has.
 func (d *Daemon) launchIssuers(ctx context.Context) error {
-	// Opened once and executed by descriptor: there is no path to swap.
-	self, err := os.Open("/proc/self/exe")
-	if err != nil {
-		return fmt.Errorf("the daemon's own binary: %w", err)
-	}
-	d.atStop(self.Close)
-	dir, err := d.issuerDir()
-	if err != nil {
-		return err
-	}
 	for _, k := range d.cfg.Keys {
 		if d.issuers[k.Format] != nil {
 			continue
 		}
 		p, err := host.Launch(ctx, host.Spec{
-			Name: k.Format, Self: self, Args: []string{"issuer", k.Format},
-			Deadline: d.cfg.Issuers.Deadline.Or(time.Second), TempDir: dir, Log: d.log, Now: now,
+			Name: k.Format, Self: d.self, Args: []string{"issuer", k.Format},
+			Deadline: d.cfg.Issuers.Deadline.Or(time.Second), TempDir: d.sockDir, Log: d.log, Now: now,
 		})
 		if err != nil {
 			return fmt.Errorf("issuer %q: %w", k.Format, err)
@@ -63,6 +53,17 @@ func (d *Daemon) launchIssuers(ctx context.Context) error {
 		d.atStop(p.Close)
 	}
 	return nil
+}
+
+// openSelf opens what processes of ours run.
+func (d *Daemon) openSelf(context.Context) (err error) {
+	// Opened once and executed by descriptor: there is no path to swap.
+	if d.self, err = os.Open("/proc/self/exe"); err != nil {
+		return fmt.Errorf("the daemon's own binary: %w", err)
+	}
+	d.atStop(d.self.Close)
+	d.sockDir, err = d.issuerDir()
+	return err
 }
 
 // issuerDir is where issuer processes have their sockets, the daemon's alone.

@@ -4,16 +4,35 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/signetd/signet/daemon/config"
 	"github.com/signetd/signet/signers"
 	"github.com/signetd/signet/signers/pkcs11"
 )
 
-// openPKCS11 needs cgo: a module is a C library.
-func openPKCS11(ctx context.Context, d *Daemon, b config.Backend) (signers.Backend, error) {
-	return pkcs11.Open(ctx, pkcs11.Config{
-		Module: b.PKCS11.Module, TokenLabel: b.PKCS11.TokenLabel, TokenSerial: b.PKCS11.TokenSerial,
-		Sessions: b.PKCS11.Sessions, PIN: source(b.PKCS11.PIN), Log: d.log, Now: now,
+// openModule needs cgo: a module is a C library.
+func openModule(ctx context.Context, p config.PKCS11, log *slog.Logger) (signers.Backend, error) {
+	token, err := p.Token()
+	if err != nil {
+		return nil, err
+	}
+	b, err := pkcs11.Open(ctx, pkcs11.Config{
+		Module: token.Module, TokenLabel: token.Label, TokenSerial: token.Serial,
+		Sessions: p.Sessions, PIN: source(p.PIN), KeepAlive: p.KeepAlive.D(), HangAfter: p.HangAfter.D(),
+		Quirks: quirks(p.Quirks), Log: log, Now: now,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func quirks(q config.Quirks) pkcs11.Quirks {
+	return pkcs11.Quirks{
+		InitializeArgs: q.InitializeArgs, MaxSessions: q.MaxSessions, LoginEachSession: q.Login == "session",
+		ReadOnlySessions: q.ReadOnlySessions, PublicReadOnly: q.PublicReadOnly,
+		EdDSAMechanism: uint(max(0, q.EdDSAMechanism)), EdDSAGenerate: uint(max(0, q.EdDSAGenerate)),
+		EdDSAParams: q.EdDSAParams, ECPoint: q.ECPoint, Omit: q.Omit, Unattested: q.Unattested,
+	}
 }

@@ -49,6 +49,7 @@ func (d *Daemon) openSockets(ctx context.Context) error {
 		Metrics: d.metrics, Log: d.log, Now: now,
 	}
 	d.measureParts(ctx)
+	d.measureBackends()
 	d.sockets = d.newServers()
 	d.atStop(d.closeSockets)
 	for _, s := range []struct {

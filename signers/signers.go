@@ -12,6 +12,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // A Backend holds private keys and never gives them up. It knows nothing of
@@ -92,12 +93,17 @@ type Reporter interface {
 
 // A Report is how a back-end fares. It is made without asking the back-end.
 type Report struct {
-	Where      string           // "in-process", or "process 1234"
-	State      string           // "ready", "recovering", "refused" (a PIN), "stuck", "down"
-	Why        string           // if it is not ready
-	Sessions   int              // to sign with; 0 if there is no such thing
-	Busy       int              // of those
-	Waiting    int              // signatures
+	Where    string // "in-process", or "process 1234"
+	State    string // "ready", "recovering", "refusing", "refused" (a PIN), "stuck", "down"
+	Why      string // if it is not ready
+	Sessions int    // to sign with; 0 if there is no such thing
+	Busy     int    // of those
+	Waiting  int    // signatures
+	Refused  int64  // signatures past its limits
+
+	Checked     time.Time // the last health check, zero for none yet
+	CheckFailed string    // why, if it did
+
 	Recoveries map[string]int64 // by rung of the recovery ladder
 }
 
@@ -110,6 +116,7 @@ var (
 	ErrUnsupported = errors.New("algorithm not supported")
 	ErrDenied      = errors.New("back-end refused")     // wrong PIN, missing IAM right
 	ErrUnavailable = errors.New("back-end unavailable") // the caller may retry
+	ErrBusy        = errors.New("back-end busy")        // over its limits; retry later
 	ErrClosed      = errors.New("back-end closed")
 )
 

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	signetv1 "github.com/signetd/signet/daemon/api/v1"
+	"github.com/signetd/signet/signers/stream"
 )
 
 // maxMessage bounds what either side sends in one message, in bytes.
@@ -29,8 +30,8 @@ const maxMessage = 4 << 20
 type Client struct {
 	conn  *grpc.ClientConn
 	api   signetv1.SignerClient
-	issue *pipe[*signetv1.IssueItem, *signetv1.IssueOutcome]
-	sign  *pipe[*signetv1.SignItem, *signetv1.SignOutcome]
+	issue *stream.Pipe[*signetv1.IssueItem, *signetv1.IssueOutcome]
+	sign  *stream.Pipe[*signetv1.SignItem, *signetv1.SignOutcome]
 }
 
 // Dial returns a client of the daemon behind socket, a path. It connects at
@@ -41,8 +42,8 @@ func Dial(socket string) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{conn: conn, api: signetv1.NewSignerClient(conn)}
-	c.issue = newPipe(c.openIssue)
-	c.sign = newPipe(c.openSign)
+	c.issue = stream.NewPipe(c.openIssue)
+	c.sign = stream.NewPipe(c.openSign)
 	return c, nil
 }
 
@@ -62,8 +63,8 @@ func dial(socket string) (*grpc.ClientConn, error) {
 
 // Close ends the connection; calls under way fail.
 func (c *Client) Close() error {
-	c.issue.close()
-	c.sign.close()
+	c.issue.Close()
+	c.sign.Close()
 	return c.conn.Close()
 }
 
@@ -93,7 +94,7 @@ func (c *Client) Issue(ctx context.Context, r Request) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	out, err := c.issue.call(ctx, func(id uint64) *signetv1.IssueItem {
+	out, err := c.issue.Call(ctx, func(id uint64) *signetv1.IssueItem {
 		return &signetv1.IssueItem{Id: id, Request: wire}
 	})
 	if err != nil {
@@ -139,7 +140,7 @@ type Signature struct {
 // ASCII bytes header.claims. The header's kid must be one that signs now; see
 // [Client.PublicKeys].
 func (c *Client) Sign(ctx context.Context, profile string, toBeSigned []byte) (Signature, error) {
-	out, err := c.sign.call(ctx, func(id uint64) *signetv1.SignItem {
+	out, err := c.sign.Call(ctx, func(id uint64) *signetv1.SignItem {
 		return &signetv1.SignItem{Id: id, Request: &signetv1.SignRequest{Profile: profile, ToBeSigned: toBeSigned}}
 	})
 	if err != nil {

@@ -60,6 +60,7 @@ func (k checker) backends(c *Config) {
 		names = k.unique(at+".name", b.Name, names)
 		k.oneOf(at+".type", b.Type, "softkey", "pkcs11")
 		k.section(at, b)
+		k.limits(at, b)
 		if b.Softkey != nil {
 			k.softkey(at+".softkey", *b.Softkey)
 		}
@@ -99,19 +100,6 @@ func (k checker) softkey(at string, s Softkey) {
 			k.wrong(at+".unsafe_faults.sessions", fmt.Sprintf("%d is less than nothing", f.Sessions), "such as 16")
 		}
 	}
-}
-
-func (k checker) pkcs11(at string, p PKCS11) {
-	if k.need(at+".module", p.Module != "", "the vendor's library, such as /usr/lib/softhsm/libsofthsm2.so") && !filepath.IsAbs(p.Module) {
-		k.wrong(at+".module", quote(p.Module)+" is not an absolute path", "name the module by its whole path, so that no other can be loaded")
-	}
-	if p.TokenLabel == "" && p.TokenSerial == "" && !k.anyBad(at+".token_") {
-		k.wrong(at, "no token is named", "set token_label or token_serial; `pkcs11-tool -L` lists them")
-	}
-	if p.Sessions < 0 || p.Sessions > 64 || p.Sessions == 0 && k.places[at+".sessions"].line > 0 {
-		k.wrong(at+".sessions", fmt.Sprintf("%d is not 1 to 64", p.Sessions), "2 is good for most HSMs")
-	}
-	k.secret(at+".pin", p.PIN)
 }
 
 // secret wants exactly one place, and never the secret itself.

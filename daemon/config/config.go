@@ -45,6 +45,8 @@ type Backend struct {
 	Type    string   `yaml:"type" jsonschema:"required,enum=softkey,enum=pkcs11" jsonschema_description:"softkey (encrypted files) or pkcs11 (an HSM)."`
 	Softkey *Softkey `yaml:"softkey,omitempty" jsonschema_description:"Settings of type softkey."`
 	PKCS11  *PKCS11  `yaml:"pkcs11,omitempty" jsonschema_description:"Settings of type pkcs11."`
+	Limits  Limits   `yaml:"limits,omitempty" jsonschema_description:"What keeps it from harming the others when it is slow or sick."`
+	Health  Health   `yaml:"health,omitempty" jsonschema_description:"How it is looked after."`
 }
 
 // Softkey are the settings of keys in encrypted files.
@@ -63,11 +65,48 @@ type Faults struct {
 
 // PKCS11 are the settings of an HSM.
 type PKCS11 struct {
-	Module      string  `yaml:"module" jsonschema:"required" jsonschema_description:"Absolute path of the vendor's PKCS#11 module."`
-	TokenLabel  string  `yaml:"token_label,omitempty" empty:"ok" jsonschema_description:"The token's label; label or serial is needed."`
-	TokenSerial string  `yaml:"token_serial,omitempty" empty:"ok" jsonschema_description:"The token's serial number."`
-	PIN         *Secret `yaml:"pin" jsonschema:"required" jsonschema_description:"Where the user PIN is read when it is needed. A wrong PIN is never tried twice."`
-	Sessions    int     `yaml:"sessions,omitempty" jsonschema:"minimum=1,maximum=64" jsonschema_description:"Sessions to sign with, 1 to 64; 2 if absent. As many as the HSM works on at a time."`
+	Module      string   `yaml:"module,omitempty" jsonschema_description:"Absolute path of the vendor's PKCS#11 module."`
+	URI         string   `yaml:"uri,omitempty" jsonschema_description:"The token as a PKCS#11 URI (RFC 7512), instead of module, token_label and token_serial: pkcs11:token=LABEL;serial=SERIAL?module-path=PATH. A PIN in it is refused."`
+	TokenLabel  string   `yaml:"token_label,omitempty" empty:"ok" jsonschema_description:"The token's label; label or serial is needed."`
+	TokenSerial string   `yaml:"token_serial,omitempty" empty:"ok" jsonschema_description:"The token's serial number."`
+	PIN         *Secret  `yaml:"pin" jsonschema:"required" jsonschema_description:"Where the user PIN is read when it is needed. A wrong PIN is never tried twice."`
+	Sessions    int      `yaml:"sessions,omitempty" jsonschema:"minimum=1,maximum=64" jsonschema_description:"Sessions to sign with, 1 to 64; 2 if absent. As many as the HSM works on at a time."`
+	KeepAlive   Duration `yaml:"keep_alive,omitempty" jsonschema_description:"How often idle sessions are looked at, so that a token that drops them is met before a caller is; 1m if absent."`
+	Isolation   string   `yaml:"isolation,omitempty" jsonschema:"enum=process,enum=none" jsonschema_description:"process: the module runs in a process of its own, whose crash or hang costs its own keys a pause and nobody else anything. none, the default: in the daemon."`
+	HangAfter   Duration `yaml:"hang_after,omitempty" jsonschema_description:"How long one signature may take inside the module before it counts as hanging; 3s if absent. With isolation: process the process is then ended and started again."`
+	Environment []string `yaml:"environment,omitempty" jsonschema_description:"Variables of the daemon's environment that the module's process gets, beside those that are known to name a module's own configuration."`
+	Quirks      Quirks   `yaml:"quirks,omitempty" jsonschema_description:"What this vendor's module does otherwise. signers/pkcs11/README.md has the modules that are known."`
+}
+
+// Quirks are what vendors' modules do otherwise than the standard, or than
+// each other.
+type Quirks struct {
+	InitializeArgs   string   `yaml:"initialize_args,omitempty" jsonschema_description:"C_Initialize's reserved argument."`
+	MaxSessions      int      `yaml:"max_sessions,omitempty" jsonschema:"minimum=2" jsonschema_description:"Sessions that the token has in all."`
+	Login            string   `yaml:"login,omitempty" jsonschema:"enum=token,enum=session" jsonschema_description:"What a login is good for: token, the default, or session."`
+	ReadOnlySessions bool     `yaml:"read_only_sessions,omitempty" jsonschema_description:"Sessions only to read and sign: for keys that were adopted, since none can be made."`
+	PublicReadOnly   bool     `yaml:"public_read_only,omitempty" jsonschema_description:"Public objects come and go with the private ones and can't be destroyed by themselves."`
+	EdDSAMechanism   int      `yaml:"eddsa_mechanism,omitempty" jsonschema:"minimum=1" jsonschema_description:"Number of CKM_EDDSA; 0x1057 if absent."`
+	EdDSAGenerate    int      `yaml:"eddsa_generate,omitempty" jsonschema:"minimum=1" jsonschema_description:"Number of CKM_EC_EDWARDS_KEY_PAIR_GEN; 0x1055 if absent."`
+	EdDSAParams      string   `yaml:"eddsa_params,omitempty" jsonschema:"enum=oid,enum=name" jsonschema_description:"CKA_EC_PARAMS of Ed25519: oid, the default, or name, the PrintableString edwards25519."`
+	ECPoint          string   `yaml:"ec_point,omitempty" jsonschema:"enum=auto,enum=raw,enum=der" jsonschema_description:"CKA_EC_POINT: raw, der (in an OCTET STRING), or auto, the default: its length tells."`
+	Omit             []string `yaml:"omit,omitempty" jsonschema_description:"Attributes that the module refuses in the template of a new key, such as CKA_SIGN_RECOVER. What the token says of them is read back all the same."`
+	Unattested       []string `yaml:"unattested,omitempty" jsonschema_description:"Attributes that the module reports wrongly, and which are therefore not held against a key. Only some can be: never CKA_SENSITIVE or CKA_EXTRACTABLE."`
+}
+
+// Limits keep a back-end that is slow or sick from harming the others.
+type Limits struct {
+	InFlight int      `yaml:"in_flight,omitempty" jsonschema:"minimum=1" jsonschema_description:"Signatures that may be under way or waiting; 128 if absent. More are refused at once."`
+	Rate     int      `yaml:"rate,omitempty" jsonschema:"minimum=1" jsonschema_description:"Signatures a second; no limit if absent. What is over waits for its turn until its deadline."`
+	Failures int      `yaml:"failures,omitempty" jsonschema:"minimum=1" jsonschema_description:"Failures in a row after which calls are refused at once, for pause; 8 if absent."`
+	Pause    Duration `yaml:"pause,omitempty" jsonschema_description:"How long calls are refused before one is let through to try; 1s if absent."`
+}
+
+// Health says how a back-end is looked after.
+type Health struct {
+	Every   Duration `yaml:"every,omitempty" jsonschema_description:"How often a signature is made with a key of its own and verified; 30s if absent. It backs off while it fails."`
+	Timeout Duration `yaml:"timeout,omitempty" jsonschema_description:"How long it may take; 5s if absent."`
+	Off     bool     `yaml:"off,omitempty" jsonschema_description:"Make no such key and no such signature."`
 }
 
 // A Secret says where a secret is, never what it is: exactly one of these.

@@ -81,6 +81,18 @@ lifecycle: {lead_time: 5m, drain: 30s}
 backends:
   - {name: a, type: softkey, softkey: {dir: d, secret: {credential: c, file: f, command: [/c]}, memory: true, unsafe_faults: {delay: 2ms, sessions: 16}}}
   - {name: b, type: pkcs11, pkcs11: {module: /m, token_label: t, token_serial: 12, sessions: 3, pin: {credential: c, file: f, command: [/c]}}}
+  - name: c
+    type: pkcs11
+    pkcs11:
+      uri: pkcs11:token=t
+      keep_alive: 1s
+      isolation: process
+      hang_after: 1s
+      environment: [A]
+      quirks: {initialize_args: a, max_sessions: 3, login: session, read_only_sessions: true, public_read_only: true, eddsa_mechanism: 1, eddsa_generate: 2, eddsa_params: name, ec_point: raw, omit: [CKA_WRAP], unattested: [CKA_LOCAL]}
+      pin: {credential: c}
+    limits: {in_flight: 1, rate: 2, failures: 3, pause: 1s}
+    health: {every: 1s, timeout: 1s, off: true}
 keys: [{name: k, backend: b, algorithm: ed25519, format: jwt}]
 profiles:
   - name: p

@@ -17,6 +17,12 @@ func scraped(t *testing.T) string {
 	m.Denied("scope")
 	m.Watch(func() []Part { return []Part{{"ledger", "x", true}, {"issuer", "jwt", false}} },
 		func() []Version { return []Version{{"ci", "1", "signing"}} })
+	m.WatchBackends(func() []Backend {
+		return []Backend{{
+			Name: "hsm", State: "ready", Sessions: 3, Busy: 1, Waiting: 2, Refused: 4,
+			Recoveries: map[string]int64{"login": 5}, Checked: time.Unix(6, 0),
+		}}
+	})
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	return w.Body.String()
@@ -33,6 +39,14 @@ func TestAScrapeShowsWhatHappened(t *testing.T) {
 		`signet_key_version_state{key="ci",state="signing",version="1"} 1`,
 		`signet_build_info{version="v1"} 1`,
 		`signet_request_seconds_count{lane="issue"} 2`,
+		`signet_backend_state{backend="hsm",state="ready"} 1`,
+		`signet_backend_sessions{backend="hsm",use="busy"} 1`,
+		`signet_backend_sessions{backend="hsm",use="idle"} 2`,
+		`signet_backend_waiting{backend="hsm"} 2`,
+		`signet_backend_refused_total{backend="hsm"} 4`,
+		`signet_backend_recoveries_total{backend="hsm",rung="login"} 5`,
+		`signet_backend_health_check_ok{backend="hsm"} 1`,
+		`signet_backend_health_check_timestamp_seconds{backend="hsm"} 6`,
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("the scrape lacks %s", want)

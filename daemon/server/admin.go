@@ -23,6 +23,7 @@ type Admin struct {
 	Rights   []AdminRule
 	Keys     map[string]keyring.Spec                // what the configuration says a key is
 	Keep     func(key string) time.Duration         // the longest lifetime that any profile gives the key's tokens
+	Backend  func(name string) string               // the state of a back-end
 	Parts    func(context.Context) []*signetv1.Part // how each back-end, issuer and the ledger are
 	About    About
 }

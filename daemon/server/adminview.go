@@ -15,7 +15,9 @@ func (a *Admin) ListKeys(ctx context.Context, _ *signetv1.ListKeysRequest) (*sig
 	}
 	reply := &signetv1.ListKeysReply{}
 	for _, e := range a.Pipeline.Ring.List() {
-		reply.Keys = append(reply.Keys, keyOf(e))
+		k := keyOf(e)
+		k.BackendState = a.Backend(e.Backend)
+		reply.Keys = append(reply.Keys, k)
 	}
 	return reply, nil
 }

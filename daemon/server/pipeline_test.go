@@ -126,9 +126,10 @@ func (r *rig) serve(p *server.Pipeline, rights []server.Right) {
 	signetv1.RegisterSignerServer(issue, &server.Signer{Pipeline: p, Stopping: stopping})
 	signetv1.RegisterAdminServer(adm, &server.Admin{
 		Pipeline: p, Rights: []server.AdminRule{{Who: policy.CallerRule{UID: &uid}, Rights: rights}},
-		Keys:  map[string]keyring.Spec{"ci": {Backend: "main", Algorithm: signers.ECDSAP256, Format: "jwt"}},
-		Keep:  func(string) time.Duration { return 15 * time.Minute },
-		Parts: func(context.Context) []*signetv1.Part { return nil },
+		Keys:    map[string]keyring.Spec{"ci": {Backend: "main", Algorithm: signers.ECDSAP256, Format: "jwt"}},
+		Keep:    func(string) time.Duration { return 15 * time.Minute },
+		Backend: func(string) string { return "ready" },
+		Parts:   func(context.Context) []*signetv1.Part { return nil },
 	})
 	for name, s := range map[string]*grpc.Server{"issue": issue, "admin": adm} {
 		l := must[net.Listener](r.t)(net.Listen("unix", filepath.Join(r.dir, name)))

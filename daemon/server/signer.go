@@ -11,6 +11,7 @@ import (
 	"github.com/signetd/signet/daemon/peer"
 	"github.com/signetd/signet/daemon/policy"
 	"github.com/signetd/signet/plugins"
+	"github.com/signetd/signet/signers/stream"
 )
 
 // Signer is service Signer, for issue.sock: who asks is read from the
@@ -29,22 +30,22 @@ func (s *Signer) Issue(ctx context.Context, r *signetv1.IssueRequest) (*signetv1
 }
 
 // IssueStream makes tokens as they are asked for.
-func (s *Signer) IssueStream(stream signetv1.Signer_IssueStreamServer) error {
-	c := courier[*signetv1.IssueItem, *signetv1.IssueOutcome]{
-		recv: func() ([]*signetv1.IssueItem, error) {
-			batch, err := stream.Recv()
+func (s *Signer) IssueStream(st signetv1.Signer_IssueStreamServer) error {
+	c := stream.Courier[*signetv1.IssueItem, *signetv1.IssueOutcome]{
+		Recv: func() ([]*signetv1.IssueItem, error) {
+			batch, err := st.Recv()
 			return batch.GetItems(), err
 		},
-		send: func(done []*signetv1.IssueOutcome) error {
-			return stream.Send(&signetv1.IssueReplyBatch{Outcomes: done})
+		Send: func(done []*signetv1.IssueOutcome) error {
+			return st.Send(&signetv1.IssueReplyBatch{Outcomes: done})
 		},
-		now: s.Pipeline.Now,
-		handle: func(ctx context.Context, item *signetv1.IssueItem) *signetv1.IssueOutcome {
+		Now: s.Pipeline.Now, Timeout: RequestTimeout,
+		Handle: func(ctx context.Context, item *signetv1.IssueItem) *signetv1.IssueOutcome {
 			reply, err := s.issue(ctx, item.GetRequest())
 			return &signetv1.IssueOutcome{Id: item.GetId(), Reply: reply, Refusal: refusal(err)}
 		},
 	}
-	return c.run(stream.Context(), s.Stopping)
+	return c.Run(st.Context(), s.Stopping)
 }
 
 // issue answers one request; its error is a gRPC status already.
@@ -97,22 +98,22 @@ func (s *Signer) Sign(ctx context.Context, r *signetv1.SignRequest) (*signetv1.S
 }
 
 // SignStream signs token bodies as they come.
-func (s *Signer) SignStream(stream signetv1.Signer_SignStreamServer) error {
-	c := courier[*signetv1.SignItem, *signetv1.SignOutcome]{
-		recv: func() ([]*signetv1.SignItem, error) {
-			batch, err := stream.Recv()
+func (s *Signer) SignStream(st signetv1.Signer_SignStreamServer) error {
+	c := stream.Courier[*signetv1.SignItem, *signetv1.SignOutcome]{
+		Recv: func() ([]*signetv1.SignItem, error) {
+			batch, err := st.Recv()
 			return batch.GetItems(), err
 		},
-		send: func(done []*signetv1.SignOutcome) error {
-			return stream.Send(&signetv1.SignReplyBatch{Outcomes: done})
+		Send: func(done []*signetv1.SignOutcome) error {
+			return st.Send(&signetv1.SignReplyBatch{Outcomes: done})
 		},
-		now: s.Pipeline.Now,
-		handle: func(ctx context.Context, item *signetv1.SignItem) *signetv1.SignOutcome {
+		Now: s.Pipeline.Now, Timeout: RequestTimeout,
+		Handle: func(ctx context.Context, item *signetv1.SignItem) *signetv1.SignOutcome {
 			reply, err := s.sign(ctx, item.GetRequest())
 			return &signetv1.SignOutcome{Id: item.GetId(), Reply: reply, Refusal: refusal(err)}
 		},
 	}
-	return c.run(stream.Context(), s.Stopping)
+	return c.Run(st.Context(), s.Stopping)
 }
 
 // sign answers one request; its error is a gRPC status already.

@@ -38,6 +38,12 @@ type Spec struct {
 	Self       *os.File
 	LaunchArgs []string // "signet", "launch", "--" if empty
 
+	// Handshake is what the two ends tell each other to be sure of themselves;
+	// an issuer's, if empty. Environment names variables of the daemon's own
+	// that the process gets, beside go-plugin's: none, for an issuer.
+	Handshake   Handshake
+	Environment []string
+
 	Path   string   // absolute path of an issuer that is not in Self
 	SHA256 string   // of the file at Path, in hex; required with Path
 	Args   []string // after the program's name
@@ -51,6 +57,13 @@ type Spec struct {
 	Now     func() time.Time // required
 	Rand    io.Reader        // for jitter; default crypto/rand
 	Log     *slog.Logger     // required
+}
+
+// A Handshake is go-plugin's, which keeps a person from starting the process by
+// hand and wondering. It is no secret.
+type Handshake struct {
+	Version    uint
+	Key, Value string
 }
 
 // Restart says how often an issuer that ends is started again. A zero field
@@ -92,6 +105,9 @@ const MaxTempDir = 107 - len("/plugin-dir1234567890/plugin1234567890")
 func (s Spec) withDefaults() Spec {
 	if s.Format == "" {
 		s.Format = s.Name
+	}
+	if s.Handshake == (Handshake{}) {
+		s.Handshake = Handshake{wire.Version, wire.CookieKey, wire.CookieValue}
 	}
 	if len(s.LaunchArgs) == 0 {
 		s.LaunchArgs = []string{"signet", "launch", "--"}
@@ -137,10 +153,6 @@ func (s Spec) argv() []string {
 // not try twice: at start-up a person is watching. From then on the Process
 // keeps it running.
 func Launch(ctx context.Context, spec Spec) (_ *Process, err error) {
-	spec, err = spec.check()
-	if err != nil {
-		return nil, err
-	}
 	p, err := newProcess(spec)
 	if err != nil {
 		return nil, err
@@ -150,7 +162,7 @@ func Launch(ctx context.Context, spec Spec) (_ *Process, err error) {
 			p.release()
 		}
 	}()
-	first, err := p.launch(ctx)
+	first, err := p.open(ctx)
 	if err != nil {
 		return nil, err
 	}

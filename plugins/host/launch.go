@@ -7,55 +7,117 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"time"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	goplugin "github.com/hashicorp/go-plugin/runner"
+	"google.golang.org/grpc"
 
-	"github.com/signetd/signet/plugins"
-	pluginsv1 "github.com/signetd/signet/plugins/api/v1"
-	"github.com/signetd/signet/plugins/wire"
-	"github.com/signetd/signet/signers"
+	"github.com/signetd/signet/plugins/host/sandbox"
 )
+
+// A Launcher starts processes of one kind, each as often as it is asked to.
+type Launcher struct {
+	spec    Spec
+	self    *os.File // our own copies
+	target  *os.File
+	starter *sandbox.Starter
+}
+
+// NewLauncher checks a spec and takes copies of what it runs. Close it after
+// the last process has ended.
+func NewLauncher(spec Spec) (*Launcher, error) {
+	spec, err := spec.check()
+	if err != nil {
+		return nil, err
+	}
+	self, err := duplicate(spec.Self)
+	if err != nil {
+		return nil, err
+	}
+	target, err := spec.target()
+	if err != nil {
+		_ = self.Close()
+		return nil, err
+	}
+	return &Launcher{spec: spec, self: self, target: target, starter: sandbox.NewStarter()}, nil
+}
+
+// Close gives back what NewLauncher took.
+func (l *Launcher) Close() {
+	l.starter.Close()
+	_ = l.self.Close()
+	_ = l.target.Close()
+}
+
+// A Link is a process that was started, and the one connection to it.
+type Link struct {
+	child   *sandbox.Child
+	conn    *grpc.ClientConn
+	output  *output
+	dir     string // the socket's
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// Conn is the connection. When it breaks, it is not made again.
+func (l *Link) Conn() grpc.ClientConnInterface { return l.conn }
+
+// PID is the process id.
+func (l *Link) PID() int { return l.child.PID() }
+
+// Ended is closed when the process has ended.
+func (l *Link) Ended() <-chan struct{} { return l.child.Ended() }
+
+// Kill ends the process.
+func (l *Link) Kill() { l.child.Kill() }
+
+// Close returns when nothing of the process is left. Kill it first.
+func (l *Link) Close() {
+	<-l.child.Ended()
+	l.cancel()
+	if l.conn != nil {
+		_ = l.conn.Close()
+	}
+	l.running.Wait()
+	l.output.close()
+	_ = os.RemoveAll(l.dir)
+}
 
 // A launching is a launch that may still fail.
 type launching struct {
-	p       *Process
-	output  *output
-	dir     string  // the socket's
-	runner  *runner // nil until go-plugin asks for it
-	session *session
+	*Launcher
+	output *output
+	dir    string  // the socket's
+	runner *runner // nil until go-plugin asks for it
 }
 
-// launch starts one issuer process and asks what it is. Whatever goes wrong,
-// the process is dead and its directory gone when launch returns an error.
-func (p *Process) launch(ctx context.Context) (_ *session, err error) {
-	ctx, cancel := context.WithTimeout(ctx, p.spec.StartTimeout)
+// Start starts a process and connects to it. Whatever goes wrong, the process
+// is dead and its directory gone when Start returns an error; it also ends
+// with ctx, until Start has returned.
+func (l *Launcher) Start(ctx context.Context) (*Link, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.spec.StartTimeout)
 	defer cancel()
-	l := &launching{p: p, output: newOutput(p.spec)}
-	defer func() {
-		if err != nil {
-			l.undo()
-			err = l.explain(ctx, err)
-		}
-	}()
+	n := &launching{Launcher: l, output: newOutput(l.spec)}
+	link, err := n.start(ctx)
+	if err == nil && !n.runner.keep() {
+		// The end of ctx must not end the process from here on.
+		err = ctx.Err()
+	}
+	if err != nil {
+		n.undo(link)
+		return nil, explain(ctx, l.spec.Name, n.output, err)
+	}
+	return link, nil
+}
+
+func (l *launching) start(ctx context.Context) (*Link, error) {
 	config, addr, err := l.handshake(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.connect(config, addr); err != nil { //nolint:contextcheck // the connection outlives the launch
-		return nil, err
-	}
-	if err := l.talk(ctx); err != nil {
-		return nil, err
-	}
-	// From here on the end of ctx must not end the process.
-	if !l.runner.keep() {
-		return nil, ctx.Err()
-	}
-	l.session.run()
-	return l.session, nil
+	return l.connect(config, addr) //nolint:contextcheck // the connection outlives the launch
 }
 
 // handshake has go-plugin start the process and read where it listens.
@@ -66,19 +128,19 @@ func (l *launching) handshake(ctx context.Context) (*plugin.ClientConfig, net.Ad
 		// Each config is used once: go-plugin writes the certificates of this
 		// start into it.
 		HandshakeConfig: plugin.HandshakeConfig{
-			ProtocolVersion: wire.Version, MagicCookieKey: wire.CookieKey, MagicCookieValue: wire.CookieValue,
+			ProtocolVersion: l.spec.Handshake.Version, MagicCookieKey: l.spec.Handshake.Key, MagicCookieValue: l.spec.Handshake.Value,
 		},
-		VersionedPlugins: map[int]plugin.PluginSet{wire.Version: {}},
+		VersionedPlugins: map[int]plugin.PluginSet{int(l.spec.Handshake.Version): {}},
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		AutoMTLS:         true,
 		SkipHostEnv:      true,
-		StartTimeout:     l.p.spec.StartTimeout,
+		StartTimeout:     l.spec.StartTimeout,
 		Stderr:           l.output.source(),
 		Logger:           hclog.New(&hclog.LoggerOptions{Level: hclog.Off}),
 		// go-plugin makes a directory in it that only this user may enter.
-		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: l.p.spec.TempDir},
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: l.spec.TempDir},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (goplugin.Runner, error) {
-			l.dir, l.runner = dir, l.p.newRunner(ctx, cmd, dir)
+			l.dir, l.runner = dir, l.newRunner(ctx, cmd, dir)
 			return l.runner, nil
 		},
 	}
@@ -90,75 +152,27 @@ func (l *launching) handshake(ctx context.Context) (*plugin.ClientConfig, net.Ad
 	return config, addr, nil
 }
 
-// talk opens the stream and checks what the issuer says about itself.
-func (l *launching) talk(ctx context.Context) error {
-	s := l.session
-	client := pluginsv1.NewIssuerClient(s.conn)
-	reply, err := client.Describe(ctx, &pluginsv1.DescribeRequest{})
+// connect makes the one connection.
+func (l *launching) connect(config *plugin.ClientConfig, addr net.Addr) (*Link, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	link := &Link{child: l.runner.child, dir: l.dir, output: l.output, cancel: cancel}
+	conn, err := dial(config.TLSConfig, addr, link.PID())
 	if err != nil {
-		return fmt.Errorf("describe: %s", clean(err.Error()))
+		return link, err
 	}
-	if s.described, err = described(reply, l.p.spec.Format); err != nil {
-		return err
-	}
-	// Opened now, so that the first caller does not wait for it.
-	s.stream, err = client.Prepare(s.ctx) //nolint:contextcheck // the stream outlives the launch
-	if err != nil {
-		return fmt.Errorf("prepare: %s", clean(err.Error()))
-	}
-	return nil
-}
-
-// described reads a description and refuses what it cannot explain.
-func described(reply *pluginsv1.DescribeReply, format string) (plugins.Description, error) {
-	if reply.GetFormat() != format {
-		return plugins.Description{}, fmt.Errorf("it makes %q, not %q", clean(reply.GetFormat()), format)
-	}
-	d := plugins.Description{Format: format}
-	seen := map[string]bool{}
-	for _, name := range reply.GetAlgorithms() {
-		a := signers.Algorithm(name)
-		if _, err := a.Params(); err != nil || seen[name] {
-			return plugins.Description{}, fmt.Errorf("it names the algorithm %q, which is unknown or named twice", clean(name))
-		}
-		seen[name] = true
-		d.Algorithms = append(d.Algorithms, a)
-	}
-	if len(d.Algorithms) == 0 {
-		return plugins.Description{}, errors.New("it names no algorithm")
-	}
-	return d, nil
-}
-
-// connect makes the session, without its stream.
-func (l *launching) connect(config *plugin.ClientConfig, addr net.Addr) error {
-	ctx, cancel := context.WithCancel(l.p.ctx)
-	spec := l.p.spec
-	l.session = &session{
-		child: l.runner.child, ctx: ctx, cancel: cancel, dir: l.dir, output: l.output,
-		most: spec.MaxAnswer, tickEvery: max(spec.Deadline/ticks, time.Millisecond),
-		wake: make(chan struct{}, 1), over: make(chan struct{}), calls: map[uint64]*call{},
-	}
-	l.session.watchdog = time.AfterFunc(time.Hour, l.session.watch)
-	l.session.watchdog.Stop()
-	conn, err := dial(config.TLSConfig, addr, l.runner.child.PID())
-	if err != nil {
-		return err
-	}
-	l.session.conn = conn
-	l.session.running.Go(func() { drain(ctx, conn, l.output.source()) })
-	return nil
+	link.conn = conn
+	link.running.Go(func() { drain(ctx, conn, l.output.source()) })
+	return link, nil
 }
 
 // undo takes back what was done, however far it came.
-func (l *launching) undo() {
-	if l.session != nil {
-		l.session.fail(errors.New("it did not start"))
-		l.session.close()
-	}
+func (l *launching) undo(link *Link) {
 	if l.runner != nil && l.runner.child != nil {
 		l.runner.child.Kill()
 		<-l.runner.child.Ended()
+	}
+	if link != nil {
+		link.Close()
 	}
 	l.output.close()
 	if l.dir != "" {
@@ -168,12 +182,12 @@ func (l *launching) undo() {
 
 // explain makes an error that a person can work with: a process that dies at
 // once has mostly said why.
-func (l *launching) explain(ctx context.Context, err error) error {
+func explain(ctx context.Context, name string, from *output, err error) error {
 	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", err, cause)
 	}
-	if last := l.output.last(); last != "" {
-		return fmt.Errorf("host: issuer %q did not start: %w\nhint: it wrote: %s", l.p.spec.Name, err, last)
+	if last := from.last(); last != "" {
+		return fmt.Errorf("host: %q did not start: %w\nhint: it wrote: %s", name, err, last)
 	}
-	return fmt.Errorf("host: issuer %q did not start: %w", l.p.spec.Name, err)
+	return fmt.Errorf("host: %q did not start: %w", name, err)
 }

@@ -26,10 +26,12 @@ type output struct {
 	n    int       // lines in it
 	over int       // lines dropped
 	line string    // the last one
+
+	wrote chan struct{} // closed at the first
 }
 
 func newOutput(s Spec) *output {
-	return &output{log: s.Log.With(slog.String("issuer", s.Name)), now: s.Now}
+	return &output{log: s.Log.With(slog.String("issuer", s.Name)), now: s.Now, wrote: make(chan struct{})}
 }
 
 // source returns a writer for one of the issuer's streams.
@@ -42,6 +44,9 @@ func (o *output) write(line []byte) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.line == "" {
+		close(o.wrote)
+	}
 	o.line = text
 	if now := o.now(); now.Sub(o.from) >= outputFor {
 		o.tellDropped()
@@ -63,8 +68,13 @@ func (o *output) tellDropped() {
 	}
 }
 
-// last is the last line, for the error of a launch that failed.
+// last is the last line, for the error of a launch that failed. What a process
+// wrote before it ended may still be on its way.
 func (o *output) last() string {
+	select {
+	case <-o.wrote:
+	case <-time.After(lastWords):
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.line

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,7 +14,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/signetd/signet/plugins"
-	"github.com/signetd/signet/plugins/host/sandbox"
 	"github.com/signetd/signet/plugins/wire"
 )
 
@@ -27,9 +25,7 @@ var errClosed = errors.New("closed")
 // time.
 type Process struct {
 	spec      Spec
-	self      *os.File // our own copies
-	target    *os.File
-	starter   *sandbox.Starter
+	launcher  *Launcher
 	described plugins.Description
 	keys      wire.KeyWriter
 	calls     sync.Pool
@@ -52,16 +48,11 @@ func newProcess(spec Spec) (*Process, error) {
 	if spec.Rand == nil {
 		spec.Rand = rand.Reader
 	}
-	self, err := duplicate(spec.Self)
+	launcher, err := NewLauncher(spec)
 	if err != nil {
 		return nil, err
 	}
-	target, err := spec.target()
-	if err != nil {
-		_ = self.Close()
-		return nil, err
-	}
-	p := &Process{spec: spec, self: self, target: target, starter: sandbox.NewStarter(), changed: make(chan struct{})}
+	p := &Process{spec: launcher.spec, launcher: launcher, changed: make(chan struct{})}
 	p.calls.New = func() any { return newCall() }
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p, nil
@@ -178,8 +169,8 @@ func (p *Process) keepRunning(s *session) {
 		if p.ctx.Err() != nil {
 			return
 		}
-		p.spec.Log.Warn("issuer process ended", slog.String("issuer", p.spec.Name), slog.Int("pid", s.child.PID()),
-			slog.String("why", why.Error()), slog.String("how", s.child.How()))
+		p.spec.Log.Warn("issuer process ended", slog.String("issuer", p.spec.Name), slog.Int("pid", s.link.child.PID()),
+			slog.String("why", why.Error()), slog.String("how", s.link.child.How()))
 		p.faults.Add(1)
 		s = p.again(b)
 	}
@@ -189,7 +180,7 @@ func (p *Process) keepRunning(s *session) {
 func (p *Process) outlive(s *session) error {
 	select {
 	case <-s.over:
-	case <-s.child.Ended():
+	case <-s.link.child.Ended():
 		s.fail(errors.New("it ended"))
 	case <-p.ctx.Done():
 		s.fail(errClosed)
@@ -226,7 +217,7 @@ func (p *Process) again(b *budget) *session {
 
 // relaunch starts the issuer, which must describe itself as it did before.
 func (p *Process) relaunch() (*session, error) {
-	s, err := p.launch(p.ctx)
+	s, err := p.open(p.ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +228,7 @@ func (p *Process) relaunch() (*session, error) {
 	}
 	p.restarts.Add(1)
 	p.publish(s)
-	p.spec.Log.Info("issuer process restarted", slog.String("issuer", p.spec.Name), slog.Int("pid", s.child.PID()))
+	p.spec.Log.Info("issuer process restarted", slog.String("issuer", p.spec.Name), slog.Int("pid", s.link.child.PID()))
 	return s, nil
 }
 
@@ -258,7 +249,7 @@ func (p *Process) Healthy() error {
 // PID returns the process id of the issuer at present, 0 for none.
 func (p *Process) PID() int {
 	if s := p.live.Load(); s != nil {
-		return s.child.PID()
+		return s.link.child.PID()
 	}
 	return 0
 }
@@ -282,7 +273,5 @@ func (p *Process) Close() error {
 func (p *Process) release() {
 	p.stop()
 	p.running.Wait()
-	p.starter.Close()
-	_ = p.self.Close()
-	_ = p.target.Close()
+	p.launcher.Close()
 }

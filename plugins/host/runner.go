@@ -16,13 +16,12 @@ import (
 	"github.com/hashicorp/go-plugin"
 
 	"github.com/signetd/signet/plugins/host/sandbox"
-	"github.com/signetd/signet/plugins/wire"
 )
 
-// passed is every environment variable that an issuer gets: go-plugin's, and
-// of those only what an issuer on a unix socket reads.
-func passed() []string {
-	return []string{wire.CookieKey, "PLUGIN_PROTOCOL_VERSIONS", "PLUGIN_CLIENT_CERT", plugin.EnvUnixSocketDir}
+// passed is every environment variable of go-plugin's that a process gets: what
+// a server on a unix socket reads.
+func (s Spec) passed() []string {
+	return []string{s.Handshake.Key, "PLUGIN_PROTOCOL_VERSIONS", "PLUGIN_CLIENT_CERT", plugin.EnvUnixSocketDir}
 }
 
 // A runner is how go-plugin starts an issuer: through the sandbox. It
@@ -40,15 +39,20 @@ type runner struct {
 }
 
 // newRunner takes from cmd the environment alone.
-func (p *Process) newRunner(ctx context.Context, cmd *exec.Cmd, dir string) *runner {
+func (l *Launcher) newRunner(ctx context.Context, cmd *exec.Cmd, dir string) *runner {
 	env := slices.DeleteFunc(slices.Clone(cmd.Env), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
-		return !slices.Contains(passed(), name)
+		return !slices.Contains(l.spec.passed(), name)
 	})
+	for _, name := range l.spec.Environment {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
 	return &runner{
-		starter: p.starter, dir: dir, name: p.spec.Name, ctx: ctx,
+		starter: l.starter, dir: dir, name: l.spec.Name, ctx: ctx,
 		command: sandbox.Command{
-			Trampoline: p.self, LaunchArgs: p.spec.LaunchArgs, Target: p.target, Args: p.spec.argv(), Env: env,
+			Trampoline: l.self, LaunchArgs: l.spec.LaunchArgs, Target: l.target, Args: l.spec.argv(), Env: env,
 		},
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/signetd/signet/plugins"
 	pluginsv1 "github.com/signetd/signet/plugins/api/v1"
-	"github.com/signetd/signet/plugins/host/sandbox"
 	"github.com/signetd/signet/plugins/wire"
 )
 
@@ -25,14 +23,11 @@ const ticks = 4
 // fault. One stream carries every request: whatever waits when the stream is
 // free travels together.
 type session struct {
-	child     *sandbox.Child
-	conn      *grpc.ClientConn
+	link      *Link
 	stream    grpc.BidiStreamingClient[pluginsv1.PrepareBatch, pluginsv1.PrepareReplyBatch]
 	ctx       context.Context // of everything on conn
 	cancel    context.CancelFunc
 	described plugins.Description
-	dir       string // the socket's
-	output    *output
 	most      int // one draft, in bytes
 	tickEvery time.Duration
 	running   sync.WaitGroup
@@ -312,7 +307,7 @@ func (s *session) fail(fault error) {
 	}
 	s.mu.Unlock()
 	close(s.over)
-	s.child.Kill()
+	s.link.Kill()
 	s.cancel()
 	for _, c := range live {
 		c.finish(plugins.Draft{}, ErrDown)
@@ -327,12 +322,11 @@ func (s *session) why() error {
 
 // close cleans up after fail and returns when nothing of the session is left.
 func (s *session) close() {
-	<-s.child.Ended()
+	<-s.link.Ended()
 	s.watchdog.Stop()
-	if s.conn != nil {
-		_ = s.conn.Close()
+	if s.link.conn != nil {
+		_ = s.link.conn.Close() // ends the stream
 	}
 	s.running.Wait()
-	s.output.close()
-	_ = os.RemoveAll(s.dir)
+	s.link.Close()
 }

@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/miekg/pkcs11"
-
 	"github.com/signetd/signet/signers"
 )
 
@@ -64,42 +62,22 @@ func (b *Backend) Adopt(ctx context.Context, ref, fingerprint string, alg signer
 	if got != fingerprint {
 		return signers.Adopted{}, fmt.Errorf("pkcs11: adopt: the key with CKA_ID %s has fingerprint %s: %w", ref, got, signers.ErrMismatch)
 	}
-	missing, err := b.unattested(ctx, id)
-	return signers.Adopted{ID: id, Key: key, Unattested: missing}, err
+	return signers.Adopted{ID: id, Key: key, Unattested: unattested(key)}, nil
 }
 
 // unattested lists the promises that the token does not make for a key.
-func (b *Backend) unattested(ctx context.Context, id signers.KeyID) (missing []string, err error) {
-	err = b.with(ctx, func(s *session) error {
-		missing = nil
-		p, err := b.locate(s.handle, id)
-		if err != nil {
-			return err
-		}
-		for _, promise := range promises {
-			kept, err := b.keeps(s.handle, p, promise)
-			if err != nil || !kept {
-				missing = append(missing, promise.name)
-			}
-		}
-		return nil
-	})
-	return missing, err
-}
-
-// attestAdopted holds an adopted key to what no key goes without.
-func (b *Backend) attestAdopted(s pkcs11.SessionHandle, p pair) error {
+func unattested(k signers.Key) (missing []string) {
+	said := k.(*Key).attested //nolint:forcetypeassert // Open made it
 	for _, promise := range promises {
-		if slices.Contains(excusable, promise.name) || promise.name == "CKA_DECRYPT" {
-			continue
-		}
-		kept, err := b.keeps(s, p, promise)
-		if err != nil {
-			return err
-		}
-		if !kept {
-			return fmt.Errorf("the token says that %s is %t: %w\nhint: such a key can't be adopted; make a new one and rotate to it", promise.name, !promise.want, signers.ErrMismatch)
+		if !slices.Contains(said, fmt.Sprintf("%s=%t", promise.name, promise.want)) {
+			missing = append(missing, promise.name)
 		}
 	}
-	return nil
+	return missing
+}
+
+// adoptable reports whether an adopted key may go without a promise. None goes
+// without those that keep it in the token now.
+func adoptable(p promise) bool {
+	return slices.Contains(excusable, p.name) || p.name == "CKA_DECRYPT"
 }

@@ -20,6 +20,7 @@ func StaleHandle(k any) {
 
 // SessionCount is how many sessions the token has open.
 func (b *Backend) SessionCount() int {
+	b.pool.busy.Wait()
 	b.pool.mu.Lock()
 	defer b.pool.mu.Unlock()
 	return len(b.pool.idle) + 1

@@ -5,6 +5,7 @@ package pkcs11
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 // The parts of PKCS #11 v2.40 that are used here directly: CK_FUNCTION_LIST is
 // a version and then functions in a fixed order (section 5.2 of the standard).
@@ -26,6 +27,19 @@ typedef struct {
 	unsigned char data[1024], signature[512];
 } sign_job;
 
+// What one crossing makes, and when its present call began (CLOCK_MONOTONIC,
+// in nanoseconds; 0 for none): from outside, a call that hangs is seen only so.
+enum { batch_most = 16 };
+typedef struct { long long began; sign_job jobs[batch_most]; } sign_batch_t;
+
+static long long monotonic(void) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static long long batch_began(sign_batch_t *b) { return __atomic_load_n(&b->began, __ATOMIC_RELAXED); }
+
 static function_list *load(const char *path, const char **why) {
 	function_list *list = NULL;
 	void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -42,10 +56,11 @@ static ck_ulong login(function_list *l, ck_ulong session, const unsigned char *p
 // Signs n jobs in one crossing, with C_SignInit and one C_Sign each: the length
 // is known, so it is not asked for. It stops at the first error, since the
 // session can't be trusted after one; jobs it did not come to have rv -1.
-static void sign_batch(function_list *l, ck_ulong session, sign_job *jobs, int n) {
-	for (int i = 0; i < n; i++) jobs[i].rv = (ck_ulong)-1;
+static void sign_batch(function_list *l, ck_ulong session, sign_batch_t *b, int n) {
+	for (int i = 0; i < n; i++) b->jobs[i].rv = (ck_ulong)-1;
 	for (int i = 0; i < n; i++) {
-		sign_job *j = &jobs[i];
+		sign_job *j = &b->jobs[i];
+		__atomic_store_n(&b->began, monotonic(), __ATOMIC_RELAXED);
 		ck_mechanism m = { j->mechanism, NULL, 0 };
 		if (j->pss[0]) { m.parameter = j->pss; m.length = sizeof j->pss; }
 		j->signature_length = sizeof j->signature;
@@ -53,8 +68,9 @@ static void sign_batch(function_list *l, ck_ulong session, sign_job *jobs, int n
 		if (j->rv == 0)
 			j->rv = ((sign_fn)l->fn[fn_Sign])(session, j->long_data ? j->long_data : j->data,
 				j->data_length, j->signature, &j->signature_length);
-		if (j->rv != 0) return;
+		if (j->rv != 0) break;
 	}
+	__atomic_store_n(&b->began, 0, __ATOMIC_RELAXED);
 }
 */
 import "C"
@@ -127,7 +143,7 @@ func acquire(path, args string) (*module, error) {
 func load(path, args string) (*module, error) {
 	ctx := pkcs11.New(path)
 	if ctx == nil {
-		return nil, fmt.Errorf("pkcs11: module %q can't be loaded: %w\nhint: check the path, and that it is built for this machine", path, signers.ErrUnavailable)
+		return nil, fmt.Errorf("pkcs11: module %q: %w\nhint: check the path, and that it is built for this machine", path, errLoad)
 	}
 	// The same library again: dlopen counts, and gives the same one.
 	name := C.CString(path)
@@ -135,7 +151,7 @@ func load(path, args string) (*module, error) {
 	var why *C.char
 	list := C.load(name, &why)
 	if list == nil {
-		return nil, fmt.Errorf("pkcs11: module %q: %s: %w", path, C.GoString(why), signers.ErrUnavailable)
+		return nil, fmt.Errorf("pkcs11: module %q: %w: %s", path, errLoad, C.GoString(why))
 	}
 	m := &module{
 		path: path, args: args, ctx: ctx, list: list, users: 1, tokens: map[string]*sync.Mutex{},
@@ -146,6 +162,9 @@ func load(path, args string) (*module, error) {
 	}
 	return m, nil
 }
+
+// errLoad is no ErrUnavailable: waiting does not help.
+var errLoad = errors.New("the library can't be loaded")
 
 // initialise begins a life of the module, with CKF_OS_LOCKING_OK.
 func (m *module) initialise() error {
@@ -237,20 +256,24 @@ func (m *module) loginOnce(session pkcs11.SessionHandle, pin []byte) error {
 }
 
 // batchMost is how many signatures are made in one crossing.
-const batchMost = 16
+const batchMost = C.batch_most
 
 // A batch is room for the jobs of one crossing, outside Go's memory.
-type batch struct{ jobs *[batchMost]C.sign_job }
+type batch struct{ c *C.sign_batch_t }
 
-func newBatch() *batch {
-	return &batch{(*[batchMost]C.sign_job)(C.calloc(batchMost, C.sizeof_sign_job))}
-}
+func newBatch() *batch { return &batch{(*C.sign_batch_t)(C.calloc(1, C.sizeof_sign_batch_t))} }
 
-func (b *batch) free() { C.free(unsafe.Pointer(b.jobs)) }
+func (b *batch) free() { C.free(unsafe.Pointer(b.c)) }
+
+// began is when the call under way began, as [monotonic] has it; 0 for none.
+func (b *batch) began() int64 { return int64(C.batch_began(b.c)) }
+
+// monotonic is a clock that nobody sets, in nanoseconds: the one that C reads.
+func monotonic() int64 { return int64(C.monotonic()) }
 
 // set puts a request at place i.
 func (b *batch) set(i int, r *request) {
-	j := &b.jobs[i]
+	j := &b.c.jobs[i]
 	j.mechanism, j.key = C.ck_ulong(r.key.mech.id), C.ck_ulong(r.at.handle)
 	j.pss = [3]C.ck_ulong{C.ck_ulong(r.key.mech.hash), C.ck_ulong(r.key.mech.mgf), C.ck_ulong(r.key.mech.salt)}
 	j.data_length, j.long_data = C.ck_ulong(len(r.input)), nil
@@ -266,7 +289,7 @@ var errNotReached = errors.New("pkcs11: not tried")
 
 // get takes the result from place i.
 func (b *batch) get(i int) ([]byte, error) {
-	j := &b.jobs[i]
+	j := &b.c.jobs[i]
 	if j.long_data != nil {
 		C.free(unsafe.Pointer(j.long_data))
 		j.long_data = nil
@@ -282,5 +305,5 @@ func (b *batch) get(i int) ([]byte, error) {
 
 // sign makes the first n signatures of a batch in one crossing.
 func (m *module) sign(s pkcs11.SessionHandle, b *batch, n int) {
-	C.sign_batch(m.list, C.ck_ulong(s), &b.jobs[0], C.int(n))
+	C.sign_batch(m.list, C.ck_ulong(s), b.c, C.int(n))
 }

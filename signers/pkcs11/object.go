@@ -208,25 +208,34 @@ func (b *Backend) keeps(s pkcs11.SessionHandle, p pair, promise promise) (bool, 
 }
 
 // attest reads a private key's attributes back and refuses it unless they are
-// those of a key made in the token, that can't leave it, to sign only.
-func (b *Backend) attest(s pkcs11.SessionHandle, id signers.KeyID, p pair) error {
-	if _, _, ok := adopted(id); ok {
-		return b.attestAdopted(s, p)
-	}
+// those of a key made in the token, that can't leave it, to sign only. It
+// returns what the token said.
+func (b *Backend) attest(s pkcs11.SessionHandle, id signers.KeyID, p pair) (said []string, err error) {
+	_, _, other := adopted(id)
 	for _, promise := range promises {
-		if slices.Contains(b.cfg.Quirks.Unattested, promise.name) {
-			continue
-		}
+		excused := slices.Contains(b.cfg.Quirks.Unattested, promise.name) || other && adoptable(promise)
 		kept, err := b.keeps(s, p, promise)
-		if err != nil {
-			return err
+		switch {
+		case err != nil && !excused:
+			return nil, err
+		case err != nil:
+			said = append(said, promise.name+"=unknown")
+			continue
+		case !kept && !excused:
+			return nil, fmt.Errorf("the token says that %s is not %t: %w\nhint: a key of ours is made inside the token and may only sign; this one was not made by signet. `signet key adopt` takes over another's", promise.name, promise.want, signers.ErrMismatch)
 		}
-		if !kept {
-			return fmt.Errorf("the token says that %s is not %t: %w\nhint: a key of ours is made inside the token and may only sign; this one was not made by signet. `signet key adopt` takes over another's", promise.name, promise.want, signers.ErrMismatch)
-		}
+		said = append(said, fmt.Sprintf("%s=%t", promise.name, promise.want == kept))
 	}
+	if other {
+		return said, nil // found by its CKA_ID
+	}
+	return said, b.attestID(s, id, p)
+}
+
+// attestID holds CKA_ID against our id: a module that cuts it would have us
+// destroy another's key.
+func (b *Backend) attestID(s pkcs11.SessionHandle, id signers.KeyID, p pair) error {
 	for _, o := range []pkcs11.ObjectHandle{p.private, p.public} {
-		// A module that cuts CKA_ID would have us destroy another's key.
 		value, err := b.attribute(s, o, pkcs11.CKA_ID)
 		if err != nil {
 			return err

@@ -13,7 +13,6 @@ package pkcs11
 import (
 	"cmp"
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,6 +35,7 @@ type Config struct {
 	Queue       int                                   // signatures that may wait; 1024 if 0
 	KeepAlive   time.Duration                         // between looks at idle sessions; 1 min if 0
 	Patience    time.Duration                         // for one signature, whatever its caller's deadline; 30 s if 0
+	HangAfter   time.Duration                         // a call in the module counts as stuck; 3 s if 0
 	Quirks      Quirks                                // what this module does otherwise
 	Now         func() time.Time                      // required
 	Log         *slog.Logger
@@ -49,6 +49,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Quirks.MaxSessions > 0 {
 		c.Sessions = min(c.Sessions, max(1, c.Quirks.MaxSessions-1)) // one is for finding and making keys
 	}
+	c.HangAfter = cmp.Or(c.HangAfter, 3*time.Second)
 	c.KeepAlive, c.Patience = cmp.Or(c.KeepAlive, time.Minute), cmp.Or(c.Patience, 30*time.Second)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -237,6 +238,8 @@ func (b *Backend) once(ctx context.Context, f func(*session) error) error {
 	}
 	defer b.module.leave()
 	s := b.admin
+	defer s.rest()
+	s.expect(b.cfg.HangAfter)
 	in, err := false, error(nil)
 	if s.life == b.module.life.Load() && s.login == b.logins.Load() {
 		in, err = b.loggedIn(s.handle)
@@ -246,12 +249,16 @@ func (b *Backend) once(ctx context.Context, f func(*session) error) error {
 			return err
 		}
 	}
+	s.expect(makeTimeout)
 	err = f(s)
 	if err != nil && !final(err) && !errors.Is(err, signers.ErrNotFound) {
 		s.login = -1 // replace it
 	}
 	return err
 }
+
+// makeTimeout is how long making an RSA key may take in a slow token.
+const makeTimeout = 2 * time.Minute
 
 // with is once, and again on a fresh session after an error that it may mend.
 // f must be fit to be repeated.
@@ -276,14 +283,15 @@ func (b *Backend) with(ctx context.Context, f func(*session) error) error {
 
 // admit makes a Key of a pair whose attributes are those of a key we make.
 func (b *Backend) admit(s *session, id signers.KeyID, alg signers.Algorithm, mech mechanism, p pair) (signers.Key, error) {
-	if err := b.attest(s.handle, id, p); err != nil {
+	attested, err := b.attest(s.handle, id, p)
+	if err != nil {
 		return nil, fmt.Errorf("pkcs11: key %q: %w", id, err)
 	}
 	pub, err := b.public(s.handle, p.public, alg)
 	if err != nil {
 		return nil, fmt.Errorf("pkcs11: key %q: %w", id, err)
 	}
-	k := &Key{backend: b, id: id, alg: alg, mech: mech, public: pub}
+	k := &Key{backend: b, id: id, alg: alg, mech: mech, public: pub, attested: attested}
 	k.place.Store(&place{p.private, s.life, s.login})
 	b.keysMu.Lock()
 	defer b.keysMu.Unlock()
@@ -339,57 +347,4 @@ func (b *Backend) Close() error {
 	}
 	b.closeSession(b.admin)
 	return b.module.release()
-}
-
-// A Key is one key pair of a token.
-type Key struct {
-	backend *Backend
-	id      signers.KeyID
-	alg     signers.Algorithm
-	mech    mechanism
-	public  crypto.PublicKey
-	place   atomic.Pointer[place] // of the private key; the same in all our sessions; nil: find it
-	gone    *atomic.Bool
-}
-
-// Public returns the public half, as it was read when the key was opened.
-func (k *Key) Public() crypto.PublicKey { return k.public }
-
-// Sign has the token sign message.
-func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
-	if err := k.usable(ctx); err != nil {
-		return nil, err
-	}
-	input, err := k.mech.input(k.alg, message)
-	if err != nil {
-		return nil, err
-	}
-	r := &request{ctx: ctx, key: k, input: input, begun: k.backend.cfg.Now()}
-	sig, err := k.backend.pool.sign(r) //nolint:contextcheck // it is in the request
-	if err != nil {
-		return nil, fmt.Errorf("pkcs11: sign with %q: %w", k.id, err)
-	}
-	return sig, nil
-}
-
-// Doubt has the key found again before it signs the next time. It implements
-// signers.Doubter.
-func (k *Key) Doubt() { k.place.Store(nil) }
-
-// usable says whether the key may still sign for this caller.
-func (k *Key) usable(ctx context.Context) error {
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case k.backend.closed.Load():
-		return fmt.Errorf("pkcs11: %w", signers.ErrClosed)
-	case k.gone.Load():
-		return fmt.Errorf("pkcs11: key %q: %w", k.id, signers.ErrNotFound)
-	}
-	return nil
-}
-
-func equalKeys(a, b crypto.PublicKey) bool {
-	e, ok := a.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && e.Equal(b)
 }

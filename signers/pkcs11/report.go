@@ -7,13 +7,10 @@ import (
 	"github.com/signetd/signet/signers"
 )
 
-// slow is how long a call into the module may take before it counts as stuck.
-const slow = 10 * time.Second
-
 // Report says how the token fares. It implements signers.Reporter.
 func (b *Backend) Report() signers.Report {
 	r := signers.Report{Where: "in-process", State: "ready", Recoveries: map[string]int64{}}
-	b.pool.report(&r, b.cfg.Now())
+	b.pool.report(&r)
 	b.ladder.report(&r, b.cfg.Now())
 	b.loginMu.Lock()
 	defer b.loginMu.Unlock()
@@ -23,27 +20,18 @@ func (b *Backend) Report() signers.Report {
 	return r
 }
 
-func (p *pool) report(r *signers.Report, now time.Time) {
+func (p *pool) report(r *signers.Report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r.Sessions, r.Busy, r.Waiting = p.size, p.size-len(p.idle), len(p.line)+len(p.parked)
-	if at := p.oldest(); !at.IsZero() && now.Sub(at) > slow {
-		r.State, r.Why = "stuck", fmt.Sprintf("a call into the module has not come back for %v", now.Sub(at).Round(time.Second))
-	}
-}
-
-// oldest is when the call that has been under way the longest began.
-func (p *pool) oldest() time.Time {
-	var oldest int64
+	patience := p.backend.cfg.HangAfter
+	late := p.backend.admin.late(patience)
 	for _, s := range p.all {
-		if at := s.since.Load(); at != 0 && (oldest == 0 || at < oldest) {
-			oldest = at
-		}
+		late = max(late, s.late(patience))
 	}
-	if oldest == 0 {
-		return time.Time{}
+	if late > 0 {
+		r.State, r.Why = "stuck", fmt.Sprintf("a call into the module has not come back for %v", (late+patience).Round(100*time.Millisecond))
 	}
-	return time.Unix(0, oldest)
 }
 
 func (l *ladder) report(r *signers.Report, now time.Time) {

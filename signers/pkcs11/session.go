@@ -38,10 +38,29 @@ func (r *request) answer(sig []byte, err error) {
 // crash otherwise.
 type session struct {
 	handle pkcs11.SessionHandle
-	life   int64 // of the module, in which it was opened
-	login  int64 // of the token, that it has seen
-	since  atomic.Int64
+	life   int64        // of the module, in which it was opened
+	login  int64        // of the token, that it has seen
+	due    atomic.Int64 // when what it does now must be done, as monotonic has it; 0: it does nothing
 	batch  *batch
+}
+
+// expect says how long what the session does next may take.
+func (s *session) expect(within time.Duration) { s.due.Store(monotonic() + int64(within)) }
+
+func (s *session) rest() { s.due.Store(0) }
+
+// late is for how long the session has done nothing that it should have.
+func (s *session) late(patience time.Duration) time.Duration {
+	due := s.due.Load()
+	if due == 0 {
+		return 0
+	}
+	if s.batch != nil {
+		if began := s.batch.began(); began != 0 {
+			due = max(due, began+int64(patience))
+		}
+	}
+	return time.Duration(max(0, monotonic()-due))
 }
 
 // A pool lends a fixed number of sessions to goroutines that work off a line,
@@ -88,7 +107,7 @@ func (p *pool) join(r *request) error {
 	case p.closed:
 		return signers.ErrClosed
 	case len(p.line)+len(p.parked) >= p.limit:
-		return fmt.Errorf("pkcs11: %d signatures wait for a session: %w", p.limit, signers.ErrUnavailable)
+		return fmt.Errorf("pkcs11: %d signatures wait for a session: %w", p.limit, signers.ErrBusy)
 	}
 	r.done = make(chan struct{})
 	if p.climbing && p.backend.ladder.down() {
@@ -241,8 +260,11 @@ func orphaned(requests []*request) {
 func (b *Backend) work(s *session, batch []*request) []*request {
 	b.module.enter()
 	defer b.module.leave()
+	defer s.rest()
+	s.expect(b.cfg.HangAfter)
 	todo := b.round(s, batch)
 	for len(todo) > 0 {
+		s.expect(b.cfg.HangAfter)
 		if err := b.mend(s); err != nil {
 			return b.settle(todo, err)
 		}
@@ -290,9 +312,8 @@ func (b *Backend) round(s *session, batch []*request) []*request {
 	if len(live) == 0 {
 		return again
 	}
-	s.since.Store(b.cfg.Now().UnixNano())
+	s.expect(b.cfg.HangAfter)
 	b.module.sign(s.handle, s.batch, len(live))
-	s.since.Store(0)
 	return append(again, b.collect(s, live)...)
 }
 

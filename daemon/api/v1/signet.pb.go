@@ -1038,12 +1038,14 @@ func (x *ListKeysReply) GetKeys() []*Key {
 }
 
 type Key struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Backend       string                 `protobuf:"bytes,2,opt,name=backend,proto3" json:"backend,omitempty"`
-	Algorithm     string                 `protobuf:"bytes,3,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
-	Format        string                 `protobuf:"bytes,4,opt,name=format,proto3" json:"format,omitempty"`
-	Versions      []*Version             `protobuf:"bytes,5,rep,name=versions,proto3" json:"versions,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Backend   string                 `protobuf:"bytes,2,opt,name=backend,proto3" json:"backend,omitempty"`
+	Algorithm string                 `protobuf:"bytes,3,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	Format    string                 `protobuf:"bytes,4,opt,name=format,proto3" json:"format,omitempty"`
+	Versions  []*Version             `protobuf:"bytes,5,rep,name=versions,proto3" json:"versions,omitempty"`
+	// How the back-end fares: ready, recovering, refusing, refused, stuck, down.
+	BackendState  string `protobuf:"bytes,6,opt,name=backend_state,json=backendState,proto3" json:"backend_state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1111,6 +1113,13 @@ func (x *Key) GetVersions() []*Version {
 		return x.Versions
 	}
 	return nil
+}
+
+func (x *Key) GetBackendState() string {
+	if x != nil {
+		return x.BackendState
+	}
+	return ""
 }
 
 // Version is one key pair of a key. Times are seconds since 1970, 0 if never.
@@ -1882,13 +1891,14 @@ const file_signet_proto_rawDesc = "" +
 	"\x06public\x18\x06 \x01(\fR\x06public\"\x11\n" +
 	"\x0fListKeysRequest\"3\n" +
 	"\rListKeysReply\x12\"\n" +
-	"\x04keys\x18\x01 \x03(\v2\x0e.signet.v1.KeyR\x04keys\"\x99\x01\n" +
+	"\x04keys\x18\x01 \x03(\v2\x0e.signet.v1.KeyR\x04keys\"\xbe\x01\n" +
 	"\x03Key\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\abackend\x18\x02 \x01(\tR\abackend\x12\x1c\n" +
 	"\talgorithm\x18\x03 \x01(\tR\talgorithm\x12\x16\n" +
 	"\x06format\x18\x04 \x01(\tR\x06format\x12.\n" +
-	"\bversions\x18\x05 \x03(\v2\x12.signet.v1.VersionR\bversions\"\xc6\x02\n" +
+	"\bversions\x18\x05 \x03(\v2\x12.signet.v1.VersionR\bversions\x12#\n" +
+	"\rbackend_state\x18\x06 \x01(\tR\fbackendState\"\xc6\x02\n" +
 	"\aVersion\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x10\n" +

@@ -175,10 +175,10 @@ func printKeys(c *cobra.Command, keys []*signetv1.Key) error {
 	var rows [][]string
 	for _, k := range keys {
 		for _, v := range k.GetVersions() {
-			rows = append(rows, []string{k.GetName(), strconv.Itoa(int(v.GetNumber())), v.GetState(), k.GetAlgorithm(), k.GetFormat(), k.GetBackend(), v.GetKid()})
+			rows = append(rows, []string{k.GetName(), strconv.Itoa(int(v.GetNumber())), v.GetState(), k.GetAlgorithm(), k.GetFormat(), k.GetBackend(), k.GetBackendState(), v.GetKid()})
 		}
 	}
-	return table(c.OutOrStdout(), []string{"KEY", "VERSION", "STATE", "ALGORITHM", "FORMAT", "BACKEND", "KID"}, rows)
+	return table(c.OutOrStdout(), []string{"KEY", "VERSION", "STATE", "ALGORITHM", "FORMAT", "BACKEND", "BACKEND STATE", "KID"}, rows)
 }
 
 func printKey(c *cobra.Command, k *signetv1.Key) error {

@@ -12,6 +12,7 @@ type callOption = grpc.CallOption
 type keyJSON struct {
 	Name      string        `json:"name"`
 	Backend   string        `json:"backend"`
+	State     string        `json:"backend_state,omitempty"`
 	Algorithm string        `json:"algorithm"`
 	Format    string        `json:"format"`
 	Versions  []versionJSON `json:"versions"`
@@ -32,7 +33,7 @@ type versionJSON struct {
 }
 
 func jsonKey(k *signetv1.Key) keyJSON {
-	out := keyJSON{Name: k.GetName(), Backend: k.GetBackend(), Algorithm: k.GetAlgorithm(), Format: k.GetFormat(), Versions: []versionJSON{}}
+	out := keyJSON{Name: k.GetName(), Backend: k.GetBackend(), State: k.GetBackendState(), Algorithm: k.GetAlgorithm(), Format: k.GetFormat(), Versions: []versionJSON{}}
 	for _, v := range k.GetVersions() {
 		out.Versions = append(out.Versions, versionJSON{
 			Number: v.GetNumber(), State: v.GetState(), Kid: v.GetKid(), BackendID: v.GetBackendId(),

@@ -88,7 +88,7 @@ Start with: signet demo`,
 		newDemo(), newInit(), newServe(), newCheckConfig(),
 		newIssue(), newVerify(), newInspect(), newExplain(), newJWKS(),
 		newKey(), newAudit(), newStatus(), newVersion(),
-		newIssuer(), newLaunch(),
+		newIssuer(), newLaunch(), newBackend(), newLaunchBackend(),
 	)
 	return root
 }

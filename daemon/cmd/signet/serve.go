@@ -14,6 +14,7 @@ import (
 	"github.com/signetd/signet/daemon/config"
 	"github.com/signetd/signet/plugins/host/sandbox"
 	"github.com/signetd/signet/plugins/serve"
+	"github.com/signetd/signet/signers/remote"
 )
 
 func newServe() *cobra.Command {
@@ -77,6 +78,30 @@ func newIssuer() *cobra.Command {
 			tune()
 			serve.Main(issuer)
 			return nil
+		},
+	}
+}
+
+// newBackend is what the daemon runs, from its own binary, as the process of a
+// back-end.
+func newBackend() *cobra.Command {
+	return &cobra.Command{
+		Use: "backend TYPE", Hidden: true, Args: cobra.ExactArgs(1),
+		Short: "Serve a back-end to the daemon that started this process",
+		Run: func(*cobra.Command, []string) {
+			tune()
+			remote.Main(daemon.OpenRemote, daemon.Now)
+		},
+	}
+}
+
+// newLaunchBackend is newLaunch for a back-end, which may write files.
+func newLaunchBackend() *cobra.Command {
+	return &cobra.Command{
+		Use: "launch-backend", Hidden: true, DisableFlagParsing: true,
+		Short: "Become a back-end's process, with nothing it was not given",
+		RunE: func(_ *cobra.Command, args []string) error {
+			return sandbox.ExecBackend(args)
 		},
 	}
 }

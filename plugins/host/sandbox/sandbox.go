@@ -30,7 +30,13 @@ var errUsage = errors.New("sandbox: the trampoline wants PARENT TARGET ARGV\nhin
 //
 // PR_SET_DUMPABLE is not among the steps, since exec resets it; package serve
 // does it on the other side.
-func Exec(args []string) error {
+func Exec(args []string) error { return become(args, steps) }
+
+// ExecBackend is Exec for a back-end's process. A vendor's module keeps its
+// keys in files, or holds many connections: it may do both.
+func ExecBackend(args []string) error { return become(args, backendSteps) }
+
+func become(args []string, steps func(parent int) []step) error {
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
@@ -68,6 +74,22 @@ func steps(parent int) []step {
 		{"no core files", func() error { return limit(unix.RLIMIT_CORE, 0) }},
 		{"no file contents", func() error { return limit(unix.RLIMIT_FSIZE, 0) }},
 		{"few descriptors", func() error { return limit(unix.RLIMIT_NOFILE, maxFiles) }},
+		{"no directory", func() error { return unix.Chdir("/") }},
+		{"private files", func() error { unix.Umask(0o077); return nil }},
+		{"die with the daemon", func() error { return dieWith(parent) }},
+	}
+}
+
+// maxBackendFiles is enough for a module with thousands of key files.
+const maxBackendFiles = 4096
+
+// backendSteps is what a back-end's process does without.
+func backendSteps(parent int) []step {
+	return []step{
+		{"close descriptors", closeOnExec},
+		{"no new privileges", func() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }},
+		{"no core files", func() error { return limit(unix.RLIMIT_CORE, 0) }},
+		{"few descriptors", func() error { return limit(unix.RLIMIT_NOFILE, maxBackendFiles) }},
 		{"no directory", func() error { return unix.Chdir("/") }},
 		{"private files", func() error { unix.Umask(0o077); return nil }},
 		{"die with the daemon", func() error { return dieWith(parent) }},

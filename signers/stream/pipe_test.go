@@ -1,4 +1,4 @@
-package client
+package stream
 
 import (
 	"context"
@@ -37,20 +37,20 @@ func newFar() *far {
 	return &far{in: make(chan []item, 100), out: make(chan []item, 100), broken: make(chan struct{})}
 }
 
-func (f *far) open(ctx context.Context) (stream[item, item], error) {
+func (f *far) open(ctx context.Context) (Stream[item, item], error) {
 	f.mu.Lock()
 	f.opened++
 	broken := f.broken
 	f.mu.Unlock()
-	return stream[item, item]{
-		send: func(batch []item) error {
+	return Stream[item, item]{
+		Send: func(batch []item) error {
 			f.mu.Lock()
 			f.batches++
 			f.mu.Unlock()
 			f.in <- slices.Clone(batch)
 			return nil
 		},
-		recv: func() ([]item, error) {
+		Recv: func() ([]item, error) {
 			select {
 			case batch := <-f.out:
 				return batch, nil
@@ -84,14 +84,14 @@ func (f *far) echo(ctx context.Context) {
 	}
 }
 
-func ask(ctx context.Context, p *pipe[item, item], text string) (item, error) {
-	return p.call(ctx, func(id uint64) item { return item{id, text} })
+func ask(ctx context.Context, p *Pipe[item, item], text string) (item, error) {
+	return p.Call(ctx, func(id uint64) item { return item{id, text} })
 }
 
 func TestManyCallersEachGetTheirOwnAnswer(t *testing.T) {
 	f := newFar()
-	p := newPipe(f.open)
-	defer p.close()
+	p := NewPipe(f.open)
+	defer p.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go f.echo(ctx)
@@ -114,8 +114,8 @@ func TestManyCallersEachGetTheirOwnAnswer(t *testing.T) {
 
 func TestACallerMayGoAway(t *testing.T) {
 	f := newFar()
-	p := newPipe(f.open)
-	defer p.close()
+	p := NewPipe(f.open)
+	defer p.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
@@ -136,8 +136,8 @@ func TestACallerMayGoAway(t *testing.T) {
 
 func TestAStreamThatEndsFailsItsCallsAndNoOthers(t *testing.T) {
 	f := newFar()
-	p := newPipe(f.open)
-	defer p.close()
+	p := NewPipe(f.open)
+	defer p.Close()
 	done := make(chan error)
 	for range 3 {
 		go func() {
@@ -162,8 +162,8 @@ func TestAStreamThatEndsFailsItsCallsAndNoOthers(t *testing.T) {
 
 func TestAStreamThatDoesNotOpenFailsTheCall(t *testing.T) {
 	cause := errors.New("no daemon")
-	p := newPipe(func(context.Context) (stream[item, item], error) { return stream[item, item]{}, cause })
-	defer p.close()
+	p := NewPipe(func(context.Context) (Stream[item, item], error) { return Stream[item, item]{}, cause })
+	defer p.Close()
 	if _, err := ask(t.Context(), p, "x"); !errors.Is(err, cause) {
 		t.Errorf("got %v, want %v", err, cause)
 	}
@@ -171,20 +171,9 @@ func TestAStreamThatDoesNotOpenFailsTheCall(t *testing.T) {
 
 func TestAClosedPipeTakesNothing(t *testing.T) {
 	f := newFar()
-	p := newPipe(f.open)
-	p.close()
+	p := NewPipe(f.open)
+	p.Close()
 	if _, err := ask(t.Context(), p, "x"); status.Code(err) != codes.Canceled {
 		t.Errorf("got %v, want Canceled", err)
-	}
-}
-
-func TestARequestThatTheWireWouldChangeIsRefused(t *testing.T) {
-	for what, r := range map[string]Request{
-		"half a second": {TTL: 500e6},
-		"two holders":   {TTL: 1e9, Holder: map[string]string{"jkt": "x", "x5t#S256": "y"}},
-	} {
-		if _, err := r.wire(); status.Code(err) != codes.InvalidArgument {
-			t.Errorf("%s: got %v, want InvalidArgument", what, err)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package server
+package stream
 
 import (
 	"context"
@@ -17,27 +17,28 @@ import (
 // the stream is not read, and the client's own flow control holds it back.
 const inFlight = 256
 
-// A courier carries one pipelined stream: batches of items in, batches of
+// A Courier carries one pipelined stream: batches of items in, batches of
 // outcomes out, each item handled on its own so that none waits for another.
-type courier[Item, Outcome any] struct {
-	recv   func() ([]Item, error)
-	send   func([]Outcome) error
-	handle func(context.Context, Item) Outcome
-	now    func() time.Time
+type Courier[I, O any] struct {
+	Recv    func() ([]I, error)
+	Send    func([]O) error
+	Handle  func(context.Context, I) O
+	Now     func() time.Time
+	Timeout time.Duration // of one item
 
 	wg   sync.WaitGroup // items being handled
 	busy atomic.Int32   // how many
 
 	mu      sync.Mutex
 	closed  bool
-	ready   []Outcome
+	ready   []O
 	sending bool
 	err     error
 }
 
-// run carries items until the client ends the stream or the daemon stops, and
+// Run carries items until the client ends the stream or stopping is closed, and
 // returns when every item that was begun has been answered.
-func (c *courier[Item, Outcome]) run(ctx context.Context, stopping <-chan struct{}) error {
+func (c *Courier[I, O]) Run(ctx context.Context, stopping <-chan struct{}) error {
 	ended := make(chan error, 1)
 	go func() { ended <- c.carry(ctx) }()
 	var err error
@@ -58,14 +59,14 @@ func (c *courier[Item, Outcome]) run(ctx context.Context, stopping <-chan struct
 }
 
 // carry hands items on until the stream ends.
-func (c *courier[Item, Outcome]) carry(ctx context.Context) error {
+func (c *Courier[I, O]) carry(ctx context.Context) error {
 	slots := make(chan struct{}, inFlight)
-	deadlines := shared{now: c.now}
+	deadlines := shared{now: c.Now, timeout: c.Timeout}
 	defer deadlines.end()
-	work := make(chan job[Item])
+	work := make(chan job[I])
 	defer close(work)
 	for {
-		items, err := c.recv()
+		items, err := c.Recv()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -78,7 +79,7 @@ func (c *courier[Item, Outcome]) carry(ctx context.Context) error {
 			if !c.begin() {
 				return nil
 			}
-			next := job[Item]{within, item, slots}
+			next := job[I]{within, item, slots}
 			select {
 			case work <- next: // somebody is idle, with a stack that has grown
 			default:
@@ -89,16 +90,16 @@ func (c *courier[Item, Outcome]) carry(ctx context.Context) error {
 }
 
 // A job is one item to handle.
-type job[Item any] struct {
+type job[I any] struct {
 	ctx   context.Context //nolint:containedctx // it goes with the item
-	item  Item
+	item  I
 	slots <-chan struct{} // from which the item's slot is given back
 }
 
 // work handles a job, and then others until there will be none.
-func (c *courier[Item, Outcome]) work(j job[Item], more <-chan job[Item]) {
+func (c *Courier[I, O]) work(j job[I], more <-chan job[I]) {
 	for ok := true; ok; j, ok = <-more {
-		c.answer(c.handle(j.ctx, j.item))
+		c.answer(c.Handle(j.ctx, j.item))
 		c.busy.Add(-1)
 		<-j.slots
 		c.wg.Done()
@@ -107,7 +108,7 @@ func (c *courier[Item, Outcome]) work(j job[Item], more <-chan job[Item]) {
 
 // begin counts an item in, unless the stream is closing: what is not begun is
 // not answered, and its caller learns that the daemon stops.
-func (c *courier[Item, Outcome]) begin() bool {
+func (c *Courier[I, O]) begin() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed {
@@ -120,7 +121,7 @@ func (c *courier[Item, Outcome]) begin() bool {
 // answer queues an outcome. Whoever finds nobody sending sends, for itself and
 // for all that came meanwhile: no goroutine to wake, and under load many
 // answers share one message.
-func (c *courier[Item, Outcome]) answer(o Outcome) {
+func (c *Courier[I, O]) answer(o O) {
 	c.mu.Lock()
 	c.ready = append(c.ready, o)
 	if c.sending {
@@ -137,7 +138,7 @@ func (c *courier[Item, Outcome]) answer(o Outcome) {
 }
 
 // flush sends what is ready and reports whether it sent anything.
-func (c *courier[Item, Outcome]) flush() bool {
+func (c *Courier[I, O]) flush() bool {
 	c.mu.Lock()
 	batch := c.ready
 	c.ready = nil
@@ -147,7 +148,7 @@ func (c *courier[Item, Outcome]) flush() bool {
 		return false
 	}
 	c.mu.Unlock()
-	if err := c.send(batch); err != nil {
+	if err := c.Send(batch); err != nil {
 		c.mu.Lock()
 		c.err = err
 		c.mu.Unlock()
