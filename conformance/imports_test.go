@@ -67,6 +67,7 @@ var mayImport = map[string][]string{
 	"conformance/bench":        {},
 	"conformance/cmd/failures": {},
 	"conformance/softhsm":      {},
+	"conformance/shim":         {},
 	"conformance/signertest":   {"conformance", "signers"},
 	"conformance/storetest":    {"conformance", "keyring", "signers"},
 	"conformance/sinktest":     {"conformance", "daemon/audit"},
@@ -146,7 +147,7 @@ var libraries = []struct {
 	{"golang.org/x/time", "one budget for every back-end", []string{"signers/guard"}},
 	{"golang.org/x/sync", "only what must wait in turn, with a deadline", []string{"signers/pkcs11"}},
 	{"golang.org/x/sys", "only what speaks to the kernel", []string{
-		"daemon/audit", "daemon/cmd/signet", "daemon/peer", "daemon/secret", "plugins/host",
+		"conformance/shim", "daemon/audit", "daemon/cmd/signet", "daemon/peer", "daemon/secret", "plugins/host",
 		"plugins/host/sandbox", "plugins/serve", "signers/pkcs11", "signers/remote", "signers/softkey",
 	}},
 }
