@@ -58,6 +58,9 @@ func (b *Backend) remove(s pkcs11.SessionHandle, p pair) error {
 	return nil
 }
 
+// errHalf is also what a lost login looks like: private objects can't be seen.
+var errHalf = fmt.Errorf("half of the pair is missing: %w\nhint: destroy it, and make another", signers.ErrMismatch)
+
 // find locates a pair of the mechanism's kind and size.
 func (b *Backend) find(s pkcs11.SessionHandle, id signers.KeyID, m mechanism) (pair, error) {
 	p, err := b.locate(s, id)
@@ -65,7 +68,7 @@ func (b *Backend) find(s pkcs11.SessionHandle, id signers.KeyID, m mechanism) (p
 		return pair{}, err
 	}
 	if p.private == 0 || p.public == 0 {
-		return pair{}, fmt.Errorf("half of the pair is missing: %w\nhint: destroy it, and make another", signers.ErrMismatch)
+		return pair{}, errHalf
 	}
 	kind, err := b.attribute(s, p.private, pkcs11.CKA_KEY_TYPE)
 	if err != nil {

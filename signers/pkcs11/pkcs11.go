@@ -252,7 +252,7 @@ func (b *Backend) once(ctx context.Context, f func(*session) error) error {
 	s.expect(makeTimeout)
 	err = f(s)
 	if err != nil && !final(err) && !errors.Is(err, signers.ErrNotFound) {
-		s.login = -1 // replace it
+		s.login = stale
 	}
 	return err
 }

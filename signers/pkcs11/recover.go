@@ -238,9 +238,9 @@ func (b *Backend) resolve(s *session, k *Key) (*place, error) {
 		return at, nil
 	}
 	found, err := b.find(s.handle, k.id, k.mech)
-	if errors.Is(err, signers.ErrNotFound) {
-		// It was there: a token that was reset, or not plugged in yet,
-		// has nothing until the module is initialised again.
+	if errors.Is(err, signers.ErrNotFound) || errors.Is(err, errHalf) {
+		// It was there: a login that was lost hides it, and a token that was
+		// reset has nothing until the module is initialised again.
 		err = fmt.Errorf("%w: the token does not have it now", signers.ErrUnavailable)
 	}
 	if err != nil {

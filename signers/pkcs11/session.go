@@ -340,10 +340,10 @@ func (b *Backend) collect(s *session, live []*request) (again []*request) {
 		b.module.good.Add(1)
 		b.ladder.rose()
 	}
-	if last != nil && len(again) == 0 {
-		// An error leaves an operation open on some modules: never lend such
-		// a session again.
-		_ = b.mend(s) // who uses it next sees what is wrong, if anything is
+	if last != nil {
+		// An error leaves an operation open on some modules: never sign with
+		// such a session again.
+		s.login = stale
 	}
 	return again
 }
@@ -356,13 +356,16 @@ func (b *Backend) ready(s *session, r *request) error {
 	if b.cfg.Now().Sub(r.begun) > b.cfg.Patience {
 		return r.gaveUp(b.cfg.Patience)
 	}
-	if s.life != b.module.life.Load() || s.login != b.logins.Load() {
+	if s.life != b.module.life.Load() || s.login != b.logins.Load() { // or it is stale
 		return errStale
 	}
 	var err error
 	r.at, err = b.resolve(s, r.key)
 	return err
 }
+
+// stale is the login of a session that is to be replaced before it is used.
+const stale = -1
 
 // errStale marks a session of an earlier life of the module or login.
 var errStale = errors.New("pkcs11: the session is of an earlier login")
