@@ -21,6 +21,7 @@ import (
 	signetv1 "github.com/signetd/signet/daemon/api/v1"
 	"github.com/signetd/signet/daemon/audit"
 	"github.com/signetd/signet/daemon/client"
+	"github.com/signetd/signet/daemon/config"
 	"github.com/signetd/signet/plugins/jwt"
 )
 
@@ -36,8 +37,8 @@ type trial struct {
 	client *client.Client
 }
 
-// newTrial writes a configuration, starts a daemon on it and makes the key.
-func newTrial(t *testing.T) *trial {
+// newTrial writes a configuration, starts a daemon on it and makes its keys.
+func newTrial(t *testing.T, edits ...string) *trial {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sg") // short: a socket's path has a limit
 	if err != nil {
@@ -48,6 +49,7 @@ func newTrial(t *testing.T) *trial {
 		t.Fatalf("init: exit status %d", code)
 	}
 	tr := &trial{t: t, dir: dir}
+	names := tr.edit(edits)
 	t.Cleanup(func() { tr.end(syscall.SIGKILL) })
 	tr.start()
 	api, conn, err := client.DialAdmin(filepath.Join(dir, "run", "admin.sock"))
@@ -55,10 +57,41 @@ func newTrial(t *testing.T) *trial {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := api.CreateKey(t.Context(), &signetv1.CreateKeyRequest{Name: "demo", Reason: "test"}); err != nil {
-		t.Fatal(err)
+	for _, name := range names {
+		if _, err := api.CreateKey(t.Context(), &signetv1.CreateKeyRequest{Name: name, Reason: "test"}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return tr
+}
+
+// edit changes the configuration: pairs of what stands there and what is to
+// stand there. It returns the names of the keys that are in it.
+func (tr *trial) edit(pairs []string) (names []string) {
+	tr.t.Helper()
+	path := filepath.Join(tr.dir, "signet.yaml")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	text := string(data)
+	for i := 0; i < len(pairs); i += 2 {
+		if strings.Count(text, pairs[i]) != 1 {
+			tr.t.Fatalf("%q stands %d times in the configuration", pairs[i], strings.Count(text, pairs[i]))
+		}
+		text = strings.Replace(text, pairs[i], pairs[i+1], 1)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		tr.t.Fatal(err)
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	for _, k := range cfg.Keys {
+		names = append(names, k.Name)
+	}
+	return names
 }
 
 // start starts the daemon and waits until it issues, or until it ends.
@@ -102,9 +135,11 @@ func (tr *trial) end(signal syscall.Signal) {
 	_ = tr.client.Close()
 }
 
-func (tr *trial) issue(ctx context.Context) (client.Token, error) {
+func (tr *trial) issue(ctx context.Context) (client.Token, error) { return tr.issueFor(ctx, "demo") }
+
+func (tr *trial) issueFor(ctx context.Context, profile string) (client.Token, error) {
 	return tr.client.Issue(ctx, client.Request{
-		Profile: "demo", Subject: "demo/kill", Audience: []string{"https://api.example"}, TTL: time.Minute,
+		Profile: profile, Subject: "demo/kill", Audience: []string{"https://api.example"}, TTL: time.Minute,
 	})
 }
 
