@@ -68,6 +68,7 @@ var mayImport = map[string][]string{
 	"conformance/cmd/failures": {},
 	"conformance/softhsm":      {},
 	"conformance/shim":         {},
+	"conformance/opencryptoki": {},
 	"conformance/signertest":   {"conformance", "signers"},
 	"conformance/storetest":    {"conformance", "keyring", "signers"},
 	"conformance/sinktest":     {"conformance", "daemon/audit"},
@@ -124,7 +125,7 @@ var libraries = []struct {
 	module, why string
 	packages    []string
 }{
-	{"github.com/miekg/pkcs11", "only one package talks to an HSM", []string{"signers/pkcs11"}},
+	{"github.com/miekg/pkcs11", "only one package talks to an HSM, and one sets up a token", []string{"signers/pkcs11", "conformance/opencryptoki"}},
 	{"filippo.io/age", "only softkey opens key files; init makes their secret", []string{"signers/softkey", "daemon/cmd/signet", "daemon/cmd/signet/demo"}},
 	{"github.com/go-jose/go-jose/v4", "JWK and its thumbprint, for the kid and the JWKS", []string{"keyring", "plugins/jwt"}},
 	{"github.com/go-json-experiment/json", "there is one strict decoder", []string{"plugins/strictjson"}},

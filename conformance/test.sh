@@ -17,6 +17,13 @@ readonly CACHE="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/signet"
 readonly SEED="${SEED:-$(date +%s)}"
 # What is installed below must be used: a missing SoftHSM is a failure.
 export REQUIRE_SOFTHSM=1
+# openCryptoki has one configuration and one daemon for the machine: only root
+# can set it up. The daemon is stopped again if it was not there before.
+SLOTD=1
+if [ "$(id -u)" -eq 0 ]; then
+  export REQUIRE_OPENCRYPTOKI=1
+  [ -f /run/pkcsslotd.pid ] || SLOTD=
+fi
 
 TMP=$(mktemp -d)
 LINT_BUILD=
@@ -24,6 +31,9 @@ STAGES=()
 FAILED=()
 finish() {
   [ -z "$LINT_BUILD" ] || kill "$LINT_BUILD" 2>/dev/null || true
+  if [ -z "$SLOTD" ] && [ -f /run/pkcsslotd.pid ]; then
+    kill "$(cat /run/pkcsslotd.pid)" 2>/dev/null || true
+  fi
   rm -rf "$TMP"
 }
 trap finish EXIT
@@ -49,6 +59,7 @@ packages() {
     return 1
   fi
   command -v softhsm2-util >/dev/null || missing+=(softhsm2)
+  [ "$(id -u)" -ne 0 ] || command -v pkcsslotd >/dev/null || missing+=(opencryptoki)
   command -v protoc >/dev/null || missing+=(protobuf-compiler)
   command -v gcc >/dev/null || missing+=(gcc libc6-dev)
   [ ${#missing[@]} -gt 0 ] || return 0
