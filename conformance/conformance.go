@@ -6,6 +6,7 @@ package conformance
 
 import (
 	"context"
+	"runtime"
 	"testing"
 )
 
@@ -19,11 +20,27 @@ type T interface {
 	Fatalf(format string, args ...any)
 }
 
+// A Skipper is a T that can leave a check out.
+type Skipper interface {
+	Skipf(format string, args ...any)
+}
+
+// Skip ends a check that can't be made here, and says why.
+func Skip(t T, format string, args ...any) {
+	t.Helper()
+	if s, ok := t.(Skipper); ok {
+		s.Skipf(format, args...)
+	}
+	t.Logf(format, args...)
+	runtime.Goexit()
+}
+
 // A Check is one promise of a contract.
 type Check[S any] struct {
-	Name string // short, stable: it is the subtest's name
-	Why  string // one sentence, printed when the check fails
-	Run  func(t T, subject S)
+	Name  string // short, stable: it is the subtest's name
+	Level int    // of a suite that has levels; a higher one asks for more
+	Why   string // one sentence, printed when the check fails
+	Run   func(t T, subject S)
 }
 
 // Run runs every check as a subtest, each against a subject of its own.

@@ -58,8 +58,9 @@ var mayImport = map[string][]string{
 		"plugins/jwt", "signers", "signers/guard", "signers/pkcs11", "signers/remote", "signers/softkey",
 	},
 	"daemon/cmd/signet": {
+		"conformance", "conformance/report", "conformance/shim", "conformance/signertest",
 		"daemon", "daemon/api/v1", "daemon/audit", "daemon/client", "daemon/cmd/signet/demo", "daemon/config",
-		"plugins/host/sandbox", "plugins/jwt", "plugins/serve", "signers/remote",
+		"plugins/host/sandbox", "plugins/jwt", "plugins/serve", "signers", "signers/remote",
 	},
 	"daemon/cmd/signet/demo": {"conformance/softhsm", "daemon/api/v1", "daemon/audit", "daemon/client", "plugins/jwt"},
 
@@ -69,6 +70,7 @@ var mayImport = map[string][]string{
 	"conformance/softhsm":      {},
 	"conformance/shim":         {},
 	"conformance/opencryptoki": {},
+	"conformance/report":       {"conformance"},
 	"conformance/signertest":   {"conformance", "signers"},
 	"conformance/storetest":    {"conformance", "keyring", "signers"},
 	"conformance/sinktest":     {"conformance", "daemon/audit"},

@@ -48,6 +48,22 @@ func (d *Daemon) openBackend(ctx context.Context, b config.Backend) (*guard.Back
 	}, func(ctx context.Context) (signers.Backend, error) { return open(ctx, d, b) })
 }
 
+// OpenBackend opens one back-end of a configuration, guarded, for a command that
+// needs no daemon. Close it.
+func OpenBackend(ctx context.Context, b config.Backend, log *slog.Logger) (*guard.Backend, error) {
+	d := &Daemon{log: log}
+	var err error
+	if d.self, err = os.Open("/proc/self/exe"); err != nil {
+		return nil, fmt.Errorf("own binary: %w", err)
+	}
+	defer d.self.Close() //nolint:errcheck // whoever runs it has a copy
+	g, err := d.openBackend(ctx, b)
+	if err != nil {
+		return nil, fmt.Errorf("back-end %q: %w", b.Name, err)
+	}
+	return g, nil
+}
+
 // lookAfter has a back-end's health checked, with a key of the first algorithm
 // that it is there for.
 func (d *Daemon) lookAfter(g *guard.Backend, b config.Backend) {

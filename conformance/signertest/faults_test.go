@@ -30,6 +30,9 @@ func (f fault) algorithms() []signers.Algorithm {
 func faults() []fault {
 	rsa := []signers.Algorithm{"rsa2048-pss-sha256", "rsa2048-pkcs1-sha256"}
 	return []fault{
+		{"can't list", []string{"opens"}, cantList, nil},
+		{"fails for one algorithm", []string{"offers"}, failsForOne, nil},
+		{"stays down", []string{"faults"}, staysDown, nil},
 		{"signs another message", []string{"sign-ed25519", "sign-ecdsa-p256-sha256"}, signing(signsAnother), nil},
 		{"shows another public key", []string{"sign-ed25519", "sign-ecdsa-p256-sha256", "public"}, signing(showsAnother), nil},
 		{"cuts long messages", []string{"message-lengths"}, signing(cutsMessages), nil},

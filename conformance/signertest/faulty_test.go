@@ -11,6 +11,25 @@ import (
 
 // The faults of whole back-ends, in the order of the table in faults_test.go.
 
+func cantList(m *memory) signers.Backend {
+	return &shim{memory: m, list: func(context.Context) ([]signers.KeyID, error) { return nil, signers.ErrUnavailable }}
+}
+
+func failsForOne(m *memory) signers.Backend {
+	return &shim{memory: m, create: func(ctx context.Context, id signers.KeyID, alg signers.Algorithm) (signers.Key, error) {
+		if alg == signers.ECDSAP384 {
+			return nil, signers.ErrUnavailable
+		}
+		return m.Create(ctx, id, alg)
+	}}
+}
+
+// staysDown never gets over a fault.
+func staysDown(m *memory) signers.Backend {
+	m.forEver = true
+	return m
+}
+
 func oneKeyForAll(m *memory) signers.Backend {
 	return &shim{memory: m, create: func(ctx context.Context, id signers.KeyID, alg signers.Algorithm) (signers.Key, error) {
 		k, err := m.Create(ctx, id, alg)

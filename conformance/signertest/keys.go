@@ -12,12 +12,14 @@ import (
 )
 
 func addKeyChecks(add adder) {
+	add("offers", "an algorithm is had or refused by name: nothing is assumed, and nothing fails half-way", checkOffers)
 	add("message-lengths", "tokens have any length, and a back-end must not cut, pad or refuse one", checkLengths)
 	add("buffers", "the daemon reuses what it passed and keeps what it got, so neither may change under it", checkBuffers)
 	add("public", "the public half is published once and for all, so it must fit the algorithm and never change", checkPublic)
 	add("ecdsa-form", "ECDSA signatures are DER, and a nonce used twice gives the private key away", checkECDSAForm)
-	add("create-twice", "a caller that crashed half-way calls Create again, and must not lose the key it has", checkCreateTwice)
-	add("open-absent", "recovery tells `not made yet` from every other error", checkOpenAbsent)
+}
+
+func addMisuseChecks(add adder) {
 	add("open-wrong-algorithm", "a key used with another algorithm than it was made for is a forgery tool", checkWrongAlgorithm)
 	add("one-algorithm", "a handle signs with the algorithm it was opened for, whatever other handles do", checkOneAlgorithm)
 	add("unknown-algorithm", "what a back-end does not know it refuses, and makes no key of some other kind", checkUnknownAlgorithm)

@@ -8,6 +8,8 @@ import (
 )
 
 func addLifeChecks(add adder) {
+	add("create-twice", "a caller that crashed half-way calls Create again, and must not lose the key it has", checkCreateTwice)
+	add("open-absent", "recovery tells `not made yet` from every other error", checkOpenAbsent)
 	add("destroy", "a destroyed key must not sign again, not even through a handle opened before", checkDestroy)
 	add("destroy-absent", "a step that is repeated after a crash must not fail because it was done", checkDestroyAbsent)
 	add("destroy-others", "destroying one key must leave every other as it was", checkDestroyOthers)

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"sync"
+	"sync/atomic"
 
 	"github.com/signetd/signet/signers"
 )
@@ -16,6 +17,7 @@ import (
 type store struct {
 	mu   sync.Mutex
 	keys map[signers.KeyID]*pair
+	down atomic.Bool
 }
 
 type pair struct {
@@ -31,6 +33,9 @@ type memory struct {
 	*store
 	ending sync.RWMutex // read-held while signing
 	closed bool
+
+	forEver bool // a fault does not end
+	broken  atomic.Bool
 }
 
 type handle struct {
@@ -135,6 +140,10 @@ func (h *handle) Sign(ctx context.Context, message []byte) ([]byte, error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if h.m.down.Load() || h.m.broken.Load() {
+		h.m.broken.Store(h.m.forEver)
+		return nil, signers.ErrUnavailable
 	}
 	h.p.mu.RLock()
 	defer h.p.mu.RUnlock()

@@ -28,7 +28,29 @@ type Subject struct {
 	// a daemon does when it starts again. It is nil if keys do not outlive
 	// the Backend. The check closes what it reopened.
 	Reopen func() (signers.Backend, error)
+
+	// Faults are what can be made to go wrong, for the checks of level 3.
+	Faults []Fault
+
+	// Slow has the largest RSA keys made too, which takes minutes on some.
+	Slow bool
 }
+
+// A Fault is something that can be made to go wrong.
+type Fault struct {
+	Name  string
+	Begin func() (end func())
+}
+
+// The levels of the suite. Each contains those below it for `signet conform`.
+const (
+	LevelOpen        = iota // it is there; nothing is made
+	LevelVectors            // every algorithm, every length
+	LevelLife               // keys come and go
+	LevelFaults             // what goes wrong is over soon
+	LevelMisuse             // what must be refused is
+	LevelConcurrency        // many at once
+)
 
 // Checks returns the promises of a back-end that has algs. Name at least one;
 // a back-end may have more than it names, where making keys is slow.
@@ -37,19 +59,28 @@ func Checks(algs ...signers.Algorithm) []conformance.Check[Subject] {
 		panic("signertest: no algorithm to check")
 	}
 	var checks []conformance.Check[Subject]
+	level := LevelOpen
 	add := func(name, why string, f func(*run)) {
-		checks = append(checks, conformance.Check[Subject]{Name: name, Why: why, Run: func(t conformance.T, s Subject) {
+		checks = append(checks, conformance.Check[Subject]{Name: name, Level: level, Why: why, Run: func(t conformance.T, s Subject) {
 			t.Helper()
 			r := &run{T: t, Subject: s, algs: algs, alg: cheapest(algs)}
 			defer r.cleanup()
 			f(r)
 		}})
 	}
+	addOpenChecks(add)
+	level = LevelVectors
 	for _, alg := range algs {
 		add("sign-"+string(alg), "a key signs, and what it signed verifies under its own public half", func(r *run) { checkSign(r, alg) })
 	}
 	addKeyChecks(add)
+	level = LevelLife
 	addLifeChecks(add)
+	level = LevelFaults
+	addFaultChecks(add)
+	level = LevelMisuse
+	addMisuseChecks(add)
+	level = LevelConcurrency
 	addConcurrentChecks(add)
 	return checks
 }

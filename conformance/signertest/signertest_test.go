@@ -19,7 +19,10 @@ func subject(plant func(*memory) signers.Backend) Subject {
 	s := &store{keys: map[signers.KeyID]*pair{}}
 	reopen := func() (signers.Backend, error) { return plant(&memory{store: s}), nil }
 	b, _ := reopen()
-	return Subject{Backend: b, Reopen: reopen}
+	return Subject{Backend: b, Reopen: reopen, Faults: []Fault{{"the token is away", func() func() {
+		s.down.Store(true)
+		return func() { s.down.Store(false) }
+	}}}}
 }
 
 func honest(m *memory) signers.Backend { return m }

@@ -1,0 +1,307 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/signetd/signet/conformance"
+	"github.com/signetd/signet/conformance/report"
+	"github.com/signetd/signet/conformance/shim"
+	"github.com/signetd/signet/conformance/signertest"
+	"github.com/signetd/signet/daemon"
+	"github.com/signetd/signet/daemon/config"
+	"github.com/signetd/signet/signers"
+)
+
+// conformOptions are the flags of `signet conform signer`.
+type conformOptions struct {
+	config, backend string
+	level           int
+	algorithms      []string
+	slow, json      bool
+	junit           string
+}
+
+func newConform() *cobra.Command {
+	c := &cobra.Command{Use: "conform", Short: "Hold a back-end against what every back-end promises"}
+	c.AddCommand(newConformSigner())
+	return c
+}
+
+func newConformSigner() *cobra.Command {
+	var o conformOptions
+	c := &cobra.Command{
+		Use:   "signer --backend NAME",
+		Short: "Run the signer suite against a back-end of the configuration: a real HSM, too",
+		Long: `Opens one back-end of the configuration, as the daemon does, and runs the suite
+that every back-end passes. The daemon need not run. Keys are made under ids that
+begin with check- and destroyed again; one that stays is named, and the exit
+status is 1. The levels, each with those below it:
+
+  0  open          it is there; nothing is made
+  1  vectors       every algorithm, every length
+  2  life          keys come and go, and are there after a restart
+  3  faults        what goes wrong is over soon: a PKCS#11 module is run through
+                   a shim that fails, hangs and lies; needs a C compiler (cc)
+  4  misuse        what must be refused is
+  5  concurrency   many at once`,
+		Args: cobra.NoArgs,
+	}
+	f := c.Flags()
+	f.StringVarP(&o.config, "config", "c", "signet.yaml", "the configuration")
+	f.StringVar(&o.backend, "backend", "", "the back-end's name; may be left out if there is one")
+	f.IntVar(&o.level, "level", signertest.LevelConcurrency, "the highest level to run")
+	f.StringSliceVar(&o.algorithms, "algorithm", nil, "an algorithm to check in depth; those of the configuration's keys if absent")
+	f.BoolVar(&o.slow, "slow", false, "make RSA keys of 3072 and 4096 bits as well")
+	f.StringVar(&o.junit, "junit", "", "write JUnit XML to this file")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	c.RunE = func(c *cobra.Command, _ []string) error { return conformSigner(c, o) }
+	return c
+}
+
+// conformSigner runs the suite and says what came of it.
+func conformSigner(c *cobra.Command, o conformOptions) error {
+	cfg, err := config.Load(o.config)
+	if err != nil {
+		return err
+	}
+	run, err := newConformRun(cfg, o)
+	if err != nil {
+		return err
+	}
+	defer run.close()
+	// An interrupt ends the suite after the check under way, which tidies up.
+	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	before, err := run.list(ctx)
+	if err != nil {
+		return err
+	}
+	r := run.suite(ctx, c.ErrOrStderr())
+	if err := run.leftBehind(context.WithoutCancel(ctx), before, &r); err != nil {
+		return err
+	}
+	return o.write(c.OutOrStdout(), r)
+}
+
+// write writes the report where it is wanted, and is an error if a check failed.
+func (o conformOptions) write(w io.Writer, r report.Report) error {
+	if o.junit != "" {
+		f, err := os.Create(o.junit)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(r.JUnit(f), f.Close()); err != nil {
+			return err
+		}
+	}
+	var err error
+	if o.json {
+		err = emit(w, r)
+	} else {
+		err = r.Table(w)
+	}
+	if n := r.Count(report.Failed); err == nil && n > 0 {
+		err = exitCode{fmt.Errorf("%d checks failed", n), 1}
+	}
+	return err
+}
+
+// A conformRun is one run of the suite.
+type conformRun struct {
+	conformOptions
+	backendConfig config.Backend
+	algs          []signers.Algorithm
+	dir           string // of the shim
+	shim          *shim.Shim
+	current       signers.Backend
+	log           *slog.Logger
+}
+
+func newConformRun(cfg *config.Config, o conformOptions) (*conformRun, error) {
+	r := &conformRun{conformOptions: o, log: slog.New(slog.DiscardHandler)}
+	var names []string
+	for _, b := range cfg.Backends {
+		names = append(names, b.Name)
+		if b.Name == o.backend || o.backend == "" && len(cfg.Backends) == 1 {
+			r.backendConfig = b
+		}
+	}
+	if r.backendConfig.Name == "" {
+		return nil, fmt.Errorf("back-end %q is not in the configuration\nhint: --backend is one of %s", o.backend, strings.Join(names, ", "))
+	}
+	for _, a := range o.algorithms {
+		r.algs = append(r.algs, signers.Algorithm(a))
+	}
+	for _, k := range cfg.Keys {
+		if k.Backend == r.backendConfig.Name && len(o.algorithms) == 0 {
+			r.algs = append(r.algs, signers.Algorithm(k.Algorithm))
+		}
+	}
+	slices.Sort(r.algs)
+	r.algs = slices.Compact(r.algs)
+	if len(r.algs) == 0 {
+		return nil, fmt.Errorf("no key of the configuration is in back-end %q\nhint: name an algorithm: --algorithm ecdsa-p256-sha256", r.backendConfig.Name)
+	}
+	for _, a := range r.algs {
+		if _, err := a.Params(); err != nil {
+			return nil, fmt.Errorf("--algorithm: %w\nhint: such as ecdsa-p256-sha256, ed25519, rsa3072-pss-sha256", err)
+		}
+	}
+	return r, r.interpose()
+}
+
+// interpose puts a shim in front of a PKCS #11 module, for the checks that have
+// it misbehave. Without a compiler they are left out, and the report says so.
+func (r *conformRun) interpose() error {
+	if r.backendConfig.PKCS11 == nil || r.level < signertest.LevelFaults {
+		return nil
+	}
+	token, err := r.backendConfig.PKCS11.Token()
+	if err != nil {
+		return err
+	}
+	if r.dir, err = os.MkdirTemp("", "signet-conform-"); err != nil {
+		return err
+	}
+	made, err := shim.Make(r.dir, token.Module)
+	if errors.Is(err, shim.ErrCompiler) {
+		return nil // the report says that the level was left out
+	}
+	if err != nil {
+		return err
+	}
+	r.shim = made
+	p := *r.backendConfig.PKCS11
+	p.URI, p.Module, p.TokenLabel, p.TokenSerial = "", r.shim.Module, token.Label, token.Serial
+	r.backendConfig.PKCS11 = &p
+	return nil
+}
+
+func (r *conformRun) close() {
+	if r.shim != nil {
+		r.shim.Clear()
+	}
+	if r.current != nil {
+		_ = r.current.Close() // the suite has its verdict
+	}
+	_ = os.RemoveAll(r.dir)
+}
+
+func (r *conformRun) open(ctx context.Context) (signers.Backend, error) {
+	return daemon.OpenBackend(ctx, r.backendConfig, r.log)
+}
+
+// list lists the keys that are there.
+func (r *conformRun) list(ctx context.Context) ([]signers.KeyID, error) {
+	b, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close() //nolint:errcheck // it has done what it was for
+	lister, ok := b.(signers.Lister)
+	if !ok {
+		return nil, nil
+	}
+	return lister.List(ctx)
+}
+
+// suite runs the checks up to the level, and shows how far it is.
+func (r *conformRun) suite(ctx context.Context, progress io.Writer) report.Report {
+	all := signertest.Checks(r.algs...) //nolint:contextcheck // a check tidies up after its context has ended
+	checks := slices.DeleteFunc(all, func(c conformance.Check[signertest.Subject]) bool {
+		return c.Level > r.level
+	})
+	return report.Run(ctx, report.Options{
+		Suite: "signer", Subject: r.backendConfig.Name + " (" + r.backendConfig.Type + ")", Timeout: 10 * time.Minute, Now: daemon.Now,
+		Began: func(name string, at, of int) {
+			fmt.Fprintf(progress, "%*d/%d %-28s ", len(fmt.Sprint(of)), at, of, name)
+		},
+		Ended: func(c report.Result) {
+			fmt.Fprintf(progress, "%s %6.2f s\n", paint(progress, outcomeColour(c.Outcome), fmt.Sprintf("%-7s", c.Outcome)), c.Seconds)
+		},
+	}, checks, r.subject)
+}
+
+func outcomeColour(outcome string) string {
+	switch outcome {
+	case report.Passed:
+		return "32" // green
+	case report.Failed:
+		return "31" // red
+	}
+	return "33" // yellow
+}
+
+// subject is a back-end for one check.
+func (r *conformRun) subject(t conformance.T) signertest.Subject {
+	if r.current != nil {
+		_ = r.current.Close() // of the check before: a store of files has one owner
+	}
+	b, err := r.open(t.Context())
+	if err != nil {
+		t.Fatalf("the back-end can't be opened: %v", err)
+	}
+	r.current = b
+	return signertest.Subject{
+		Backend: b, Faults: r.faults(), Slow: r.slow,
+		Reopen: func() (signers.Backend, error) { return r.open(context.WithoutCancel(t.Context())) },
+	}
+}
+
+// faults are what the shim can do.
+func (r *conformRun) faults() []signertest.Fault {
+	if r.shim == nil {
+		return nil
+	}
+	var all []signertest.Fault
+	for name, f := range map[string]shim.Fault{
+		"sessions are dropped":             {Function: "C_SignInit", Action: shim.DropSessions, Times: 1},
+		"the login is lost":                {Function: "C_SignInit", Action: shim.Logout, Times: 1},
+		"an operation sticks":              {Function: "C_SignInit", Action: shim.Stick, Times: 1},
+		"the device fails":                 {Function: "C_Sign", Action: shim.Fail, Code: 0x30},     // CKR_DEVICE_ERROR
+		"the token is away":                {Function: "C_SignInit", Action: shim.Fail, Code: 0xe0}, // CKR_TOKEN_NOT_PRESENT
+		"the module forgot that it is one": {Function: "C_OpenSession", Action: shim.Fail, Code: 0x190},
+		"a signature is spoilt":            {Function: "C_Sign", Action: shim.Corrupt, Times: 1},
+		"a signature is cut":               {Function: "C_Sign", When: shim.After, Action: shim.Short, Times: 1},
+		"another key signs":                {Function: "C_SignInit", Action: shim.SwapKey, Times: 1},
+		"a call hangs":                     {Function: "C_Sign", Action: shim.Hang},
+	} {
+		all = append(all, signertest.Fault{Name: name, Begin: func() func() { r.shim.Set(f); return r.shim.Clear }})
+	}
+	slices.SortFunc(all, func(a, b signertest.Fault) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// leftBehind compares the keys that are there with those that were.
+func (r *conformRun) leftBehind(ctx context.Context, before []signers.KeyID, to *report.Report) error {
+	if r.current != nil {
+		_ = r.current.Close() // a store of files has one owner
+	}
+	after, err := r.list(ctx)
+	if err != nil {
+		return fmt.Errorf("list what is left behind: %w", err)
+	}
+	result := report.Result{
+		Name: "nothing-left-behind", Level: signertest.LevelOpen, Why: "a suite that is run on a real HSM must leave it as it was", Outcome: report.Passed,
+	}
+	for _, id := range after {
+		if !slices.Contains(before, id) {
+			result.Outcome = report.Failed
+			result.Said = append(result.Said, fmt.Sprintf("key %q is there now and was not before\nhint: destroy it, by this id, with the vendor's tool", id))
+		}
+	}
+	to.Results = append(to.Results, result)
+	return nil
+}
