@@ -148,12 +148,15 @@ func (d *Daemon) directories(context.Context) error {
 	return prepareDir(d.cfg.RuntimeDir, 0o755)
 }
 
+// skew is how far a caller's clock may be ahead of ours.
+const skew = time.Minute
+
 func (d *Daemon) openGate(context.Context) error {
 	all, err := profiles(d.cfg)
 	if err != nil {
 		return err
 	}
-	d.gate, err = policy.New(all, policy.Options{Now: now, Rand: rand.Reader, Skew: time.Minute})
+	d.gate, err = policy.New(all, policy.Options{Now: now, Rand: rand.Reader, Skew: skew})
 	if err != nil {
 		return err
 	}
@@ -191,6 +194,11 @@ func (d *Daemon) openRing(ctx context.Context) error {
 		return err
 	}
 	d.atStop(d.ring.Close)
+	for _, e := range d.ring.List() {
+		if err := d.ring.Outlive(ctx, e.Name, d.longest(e.Name)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

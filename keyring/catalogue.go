@@ -53,6 +53,10 @@ type Version struct {
 	Revoked   time.Time `json:"revoked,omitzero"`
 	Destroyed time.Time `json:"destroyed,omitzero"`
 
+	// Lifetime is the longest that a token of it may live, in seconds: it only
+	// ever grows, since a token lives on when the configuration changes.
+	Lifetime int64 `json:"lifetime,omitempty"`
+
 	Quarantined string `json:"quarantined,omitempty"` // why it is not trusted to sign
 }
 

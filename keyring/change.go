@@ -121,7 +121,7 @@ func sameVersions(a, b []Version) bool {
 		return false
 	}
 	for i := range a {
-		if a[i].State != b[i].State || a[i].Quarantined != b[i].Quarantined {
+		if a[i].State != b[i].State || a[i].Quarantined != b[i].Quarantined || a[i].Lifetime != b[i].Lifetime {
 			return false
 		}
 	}

@@ -35,6 +35,7 @@ type status struct {
 	state      atomic.Pointer[State]
 	until      atomic.Int64           // retired: Unix seconds until which it still signs
 	quarantine atomic.Pointer[string] // why it is not trusted
+	stopped    atomic.Bool            // it was revoked here, whatever the record says
 
 	opened atomic.Pointer[signers.Key]
 	failed atomic.Pointer[error] // of the last open, if it failed
@@ -113,6 +114,9 @@ func (k *Key) maySign() error {
 	if k.status.quarantine.Load() != nil {
 		return k.quarantined()
 	}
+	if k.status.stopped.Load() {
+		return k.revoked()
+	}
 	switch *k.status.state.Load() {
 	case Signing:
 		return nil
@@ -122,10 +126,14 @@ func (k *Key) maySign() error {
 		}
 		return fmt.Errorf("key %q version %d: %w\nhint: fetch the public keys again and name the current one", k.name, k.number, ErrRotated)
 	case Revoked, Destroyed:
-		return fmt.Errorf("key %q version %d: %w\nhint: signet key list shows which version signs", k.name, k.number, ErrRevoked)
+		return k.revoked()
 	case Creating, Published:
 	}
 	return fmt.Errorf("key %q version %d does not sign yet: %w\nhint: signet key activate %s %d", k.name, k.number, ErrNoSigner, k.name, k.number)
+}
+
+func (k *Key) revoked() error {
+	return fmt.Errorf("key %q version %d: %w\nhint: signet key list shows which version signs", k.name, k.number, ErrRevoked)
 }
 
 func (k *Key) quarantined() error {

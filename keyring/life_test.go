@@ -291,3 +291,36 @@ func unjournalled(t *testing.T, step lifeStep, nth int) bool {
 	step.finish(t, w)
 	return true
 }
+
+// TestARevocationThatIsNotSavedStopsTheKeyAllTheSame has every save fail, as a
+// full disk does.
+func TestARevocationThatIsNotSavedStopsTheKeyAllTheSame(t *testing.T) {
+	w := newWorld(t)
+	k := w.signer("pay")
+	w.shop.power.arm(1, false, false)
+	if _, err := w.Revoke(t.Context(), "pay", 1); !errors.Is(err, errCut) {
+		t.Errorf("Revoke: got %v, want the save's error", err)
+	}
+	refuses(t, k, ErrRevoked)
+	w.shop.power.on()
+	refuses(t, k, ErrRevoked)
+	must(t)(w.Revoke(t.Context(), "pay", 1))
+	w.wantStates("pay", Revoked)
+}
+
+// TestAKeyStaysPublishedForTokensOfAnEarlierConfiguration shortens the longest
+// lifetime before the version is retired.
+func TestAKeyStaysPublishedForTokensOfAnEarlierConfiguration(t *testing.T) {
+	w, ctx := newWorld(t), t.Context()
+	w.signer("pay")
+	for _, longest := range []time.Duration{keep, time.Minute} { // two starts
+		if err := w.Outlive(ctx, "pay", longest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t)(w.Retire(ctx, "pay", 1, time.Minute))
+	w.clock.turn(drain + keep)
+	w.shown("1 retired")
+	w.clock.turn(2 * time.Second)
+	w.shown()
+}

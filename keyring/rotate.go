@@ -259,6 +259,7 @@ func (r *Ring) Activate(ctx context.Context, name string, number int, how Activa
 			}
 		}
 		v.Activated = r.now()
+		v.outlive(how.Keep)
 		return v.move(Signing)
 	})
 }
@@ -305,13 +306,35 @@ func (r *Ring) Retire(ctx context.Context, name string, number int, keep time.Du
 func (r *Ring) retire(v *Version, keep time.Duration) error {
 	now := r.now()
 	v.Retired, v.Drained = now, now.Add(r.opts.Drain)
-	v.Unpublish = v.Drained.Add(keep + time.Second)
+	v.outlive(keep)
+	v.Unpublish = v.Drained.Add(time.Duration(v.Lifetime+1) * time.Second)
 	return v.move(Retired)
 }
 
+// outlive notes that tokens of the version may live for so long.
+func (v *Version) outlive(keep time.Duration) {
+	v.Lifetime = max(v.Lifetime, int64((keep+time.Second-1)/time.Second))
+}
+
+// Outlive notes, for the version that signs, that its tokens may live for so
+// long: a daemon says so at start, when the configuration may have changed.
+func (r *Ring) Outlive(ctx context.Context, name string, keep time.Duration) error {
+	err := r.edit(ctx, name, func(e *Entry) error {
+		for _, v := range e.in(Signing) {
+			v.outlive(keep)
+		}
+		return nil
+	})
+	return err
+}
+
 // Revoke takes a version out of every published set, and no handle of it signs
-// again. It is repeatable.
+// again, not even if the record can't be saved: then the error says so. It is
+// repeatable.
 func (r *Ring) Revoke(ctx context.Context, name string, number int) (Version, error) {
+	if v, err := r.look(name); err == nil && v.keys[number] != nil {
+		v.keys[number].status.stopped.Store(true)
+	}
 	return r.change(ctx, name, number, func(_ *Entry, v *Version) error {
 		if v.State == Revoked {
 			return nil

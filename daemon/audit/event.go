@@ -137,7 +137,11 @@ func appendText(b []byte, name, value string) []byte {
 	return appendQuoted(b, value)
 }
 
-// appendList writes the audiences, at most as many as fit in one field.
+// maxList bounds the entries of a list, empty ones too.
+const maxList = 16
+
+// appendList writes the audiences, at most as many as fit in one field, and
+// marks that there were more.
 func appendList(b []byte, list []string) []byte {
 	if len(list) == 0 {
 		return b
@@ -145,11 +149,12 @@ func appendList(b []byte, list []string) []byte {
 	b = append(b, `,"aud":[`...)
 	size := 0
 	for i, s := range list {
-		if size += len(s); i > 0 && size > maxField {
-			break
-		}
 		if i > 0 {
 			b = append(b, ',')
+		}
+		if size += len(s); i == maxList || i > 0 && size > maxField {
+			b = append(b, `"…"`...)
+			break
 		}
 		b = appendQuoted(b, s)
 	}

@@ -120,18 +120,20 @@ func (s *FileSink) findEnd() (Tail, error) {
 	return tail, err
 }
 
-// beforeEmpty is where the ledger ends when its last segment has no record
-// yet: a crash came between making the file and writing to it.
+// beforeEmpty is where the ledger ends when its last segments have no record
+// yet: a crash came between making a file and writing to it, or the disk was
+// full each time.
 func beforeEmpty(files []segment) (Tail, error) {
-	if len(files) == 1 {
-		return Tail{Clean: true}, nil
+	for i := len(files) - 2; i >= 0; i-- {
+		tail, _, err := readEnd(files[i].path, i == 0)
+		if err == nil && tail.Torn > 0 {
+			err = &BadRecord{File: filepath.Base(files[i].path), Reason: errTorn.Error()}
+		}
+		if err != nil || tail.Seq != 0 {
+			return tail, err
+		}
 	}
-	last := files[len(files)-2]
-	tail, _, err := readEnd(last.path, len(files) == 2)
-	if err == nil && tail.Torn > 0 {
-		err = &BadRecord{File: filepath.Base(last.path), Reason: errTorn.Error()}
-	}
-	return tail, err
+	return Tail{Clean: true}, nil
 }
 
 // cut truncates the segment to what is acknowledged, durably.
@@ -175,6 +177,10 @@ func (s *FileSink) Append(batch [][]byte) error {
 			return err
 		}
 	}
+	if err := s.named(); err != nil {
+		s.broken = true
+		return err
+	}
 	s.scratch = s.scratch[:0]
 	for _, line := range batch {
 		s.scratch = append(append(s.scratch, line...), '\n')
@@ -184,6 +190,19 @@ func (s *FileSink) Append(batch [][]byte) error {
 		return fmt.Errorf("audit: %w", err)
 	}
 	s.size += int64(len(s.scratch))
+	return nil
+}
+
+// named refuses to write to a file that has no name any more: its records would
+// be gone with the daemon.
+func (s *FileSink) named() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(s.file.Fd()), &st); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	if st.Nlink == 0 {
+		return fmt.Errorf("audit: %s was removed under the daemon\nhint: restore it from a backup and restart", segmentName(s.number))
+	}
 	return nil
 }
 
@@ -220,8 +239,12 @@ func (s *FileSink) Mend(urgent bool) error {
 	if err := s.cut(); err != nil {
 		return fmt.Errorf("audit: mend: %w", err)
 	}
-	if err := s.begin(s.number + 1); err != nil {
-		return err
+	// An empty segment serves as it is: one that is begun at each attempt would
+	// leave a trail of them.
+	if s.size > 0 {
+		if err := s.begin(s.number + 1); err != nil {
+			return err
+		}
 	}
 	s.broken = false
 	return nil

@@ -76,6 +76,7 @@ type Log struct {
 	mu      sync.Mutex
 	queue   []*pending
 	writing bool
+	inWrite int // records that the sink is at work on
 	closed  bool
 	epoch   int       // counts breakdowns: an intent of an earlier one is lost
 	down    error     // why nothing can be written
@@ -129,8 +130,8 @@ func (l *Log) Intend(_ context.Context, e Event) (*Entry, error) {
 	if err := l.usable(); err != nil {
 		return nil, err
 	}
-	if len(l.queue) >= MaxUnsynced {
-		return nil, fmt.Errorf("audit: %d intents wait: %w", len(l.queue), ErrDown)
+	if n := len(l.queue) + l.inWrite; n >= MaxUnsynced {
+		return nil, fmt.Errorf("audit: %d records wait: %w", n, ErrDown)
 	}
 	p := &pending{line: line{kind: KindIntent, event: e}}
 	l.queue = append(l.queue, p)
@@ -257,10 +258,11 @@ func (l *Log) handOver() {
 // while the sink is at work.
 func (l *Log) write() {
 	batch := l.queue
-	l.queue = nil
+	l.queue, l.inWrite = nil, len(batch)
 	l.mu.Unlock()
 	err := l.append(batch)
 	l.mu.Lock()
+	l.inWrite = 0
 	if err != nil {
 		l.breakDown(err)
 		// What came meanwhile was ordered after records that are lost.
@@ -319,6 +321,9 @@ func (l *Log) mend(urgent bool) error {
 	}
 	for l.writing {
 		l.idle.Wait()
+	}
+	if l.down == nil {
+		return nil // another who waited has mended it
 	}
 	m, ok := l.sink.(Mender)
 	if !ok {

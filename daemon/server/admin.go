@@ -70,11 +70,23 @@ func (a *Admin) record(ctx context.Context, right Right, e audit.Event) error {
 	if right != RightRevoke {
 		return a.Pipeline.Ledger.Record(ctx, e)
 	}
-	if err := a.Pipeline.Ledger.RecordUrgent(ctx, e); err != nil {
+	done := make(chan error, 1)
+	go func() { done <- a.Pipeline.Ledger.RecordUrgent(ctx, e) }()
+	err := errSlowLedger
+	select {
+	case err = <-done:
+	case <-time.After(recordWithin):
+	}
+	if err != nil {
 		a.Pipeline.Log.ErrorContext(ctx, "revocation goes ahead without a record", slog.Any("error", err))
 	}
 	return nil
 }
+
+// recordWithin is how long a revocation waits for its record.
+const recordWithin = 500 * time.Millisecond
+
+var errSlowLedger = errors.New("the ledger does not answer")
 
 // outcome writes what came of an intent.
 func (a *Admin) outcome(ctx context.Context, right Right, e audit.Event, v keyring.Version, err error) error {

@@ -37,10 +37,10 @@ func parts(tbs []byte) (header, claims []byte, err error) {
 	if !ok || len(h) == 0 || len(c) == 0 || bytes.IndexByte(c, '.') >= 0 {
 		return nil, nil, refuse("the token body is not header.claims")
 	}
-	if header, err = b64.AppendDecode(nil, h); err != nil {
+	if header, err = decode(h); err != nil {
 		return nil, nil, refuse("the header is not base64url without padding")
 	}
-	if claims, err = b64.AppendDecode(nil, c); err != nil {
+	if claims, err = decode(c); err != nil {
 		return nil, nil, refuse("the claims are not base64url without padding")
 	}
 	return header, claims, nil
@@ -79,7 +79,7 @@ func (inspector) KeyID(tbs []byte) (string, error) {
 	if len(encoded) > maxHeader {
 		return "", refuse("the header has %d bytes, the limit is %d", len(encoded), maxHeader)
 	}
-	raw, err := b64.AppendDecode(nil, encoded)
+	raw, err := decode(encoded)
 	if err != nil {
 		return "", refuse("the header is not base64url without padding")
 	}
@@ -221,7 +221,7 @@ func (inspector) Parse(t plugins.Token, alg signers.Algorithm) (tbs, sig []byte,
 	if i < 0 || bytes.Count(t, []byte{'.'}) != 2 {
 		return nil, nil, refuse("the token is not header.claims.signature")
 	}
-	sig, err = b64.AppendDecode(nil, t[i+1:])
+	sig, err = decode(t[i+1:])
 	if err != nil {
 		return nil, nil, refuse("the signature is not base64url without padding")
 	}

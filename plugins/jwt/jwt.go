@@ -7,7 +7,9 @@
 package jwt
 
 import (
+	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -24,6 +26,17 @@ var registered = []string{"aud", "cnf", "exp", "iat", "iss", "jti", "nbf", "scop
 
 // b64 is base64url without padding, strict: one text for each value.
 var b64 = base64.RawURLEncoding.Strict()
+
+// decode reads base64url. The library passes over line ends, strict or not:
+// two texts for one value.
+func decode(text []byte) ([]byte, error) {
+	if bytes.ContainsAny(text, "\r\n") {
+		return nil, errLineEnd
+	}
+	return b64.AppendDecode(nil, text)
+}
+
+var errLineEnd = errors.New("a line end in base64url")
 
 // AlgorithmName is the JWS name of an algorithm (RFC 7518 section 3.1, RFC
 // 8037 section 3.1), or ErrRefused for one that JWS has no name for.
@@ -59,7 +72,7 @@ func algorithms() []signers.Algorithm {
 
 // thumbprint reports whether s is a SHA-256 in base64url: 43 characters.
 func thumbprint(s string) bool {
-	raw, err := b64.DecodeString(s)
+	raw, err := decode([]byte(s))
 	return err == nil && len(raw) == 32
 }
 

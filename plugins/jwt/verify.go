@@ -128,7 +128,7 @@ func Describe(token string) (Said, error) {
 	var raw [3][]byte
 	for i, name := range []string{"header", "claims", "signature"} {
 		var err error
-		if raw[i], err = b64.DecodeString(split[i]); err != nil {
+		if raw[i], err = decode([]byte(split[i])); err != nil {
 			return Said{}, fmt.Errorf("%w: the %s is not base64url without padding", ErrNotGood, name)
 		}
 	}

@@ -26,8 +26,9 @@ type Courier[I, O any] struct {
 	Now     func() time.Time
 	Timeout time.Duration // of one item
 
-	wg   sync.WaitGroup // items being handled
-	busy atomic.Int32   // how many
+	slots chan struct{}  // one for each item, until its answer was sent
+	wg    sync.WaitGroup // items being handled
+	busy  atomic.Int32   // how many
 
 	mu      sync.Mutex
 	closed  bool
@@ -60,7 +61,7 @@ func (c *Courier[I, O]) Run(ctx context.Context, stopping <-chan struct{}) error
 
 // carry hands items on until the stream ends.
 func (c *Courier[I, O]) carry(ctx context.Context) error {
-	slots := make(chan struct{}, inFlight)
+	c.slots = make(chan struct{}, inFlight)
 	deadlines := shared{now: c.Now, timeout: c.Timeout}
 	defer deadlines.end()
 	work := make(chan job[I])
@@ -75,11 +76,11 @@ func (c *Courier[I, O]) carry(ctx context.Context) error {
 		}
 		within := deadlines.next(ctx)
 		for _, item := range items {
-			slots <- struct{}{}
+			c.slots <- struct{}{}
 			if !c.begin() {
 				return nil
 			}
-			next := job[I]{within, item, slots}
+			next := job[I]{within, item}
 			select {
 			case work <- next: // somebody is idle, with a stack that has grown
 			default:
@@ -91,9 +92,8 @@ func (c *Courier[I, O]) carry(ctx context.Context) error {
 
 // A job is one item to handle.
 type job[I any] struct {
-	ctx   context.Context //nolint:containedctx // it goes with the item
-	item  I
-	slots <-chan struct{} // from which the item's slot is given back
+	ctx  context.Context //nolint:containedctx // it goes with the item
+	item I
 }
 
 // work handles a job, and then others until there will be none.
@@ -101,7 +101,6 @@ func (c *Courier[I, O]) work(j job[I], more <-chan job[I]) {
 	for ok := true; ok; j, ok = <-more {
 		c.answer(c.Handle(j.ctx, j.item))
 		c.busy.Add(-1)
-		<-j.slots
 		c.wg.Done()
 	}
 }
@@ -148,7 +147,11 @@ func (c *Courier[I, O]) flush() bool {
 		return false
 	}
 	c.mu.Unlock()
-	if err := c.Send(batch); err != nil {
+	err := c.Send(batch)
+	for range batch {
+		<-c.slots // now, not before: a client that does not read is held back
+	}
+	if err != nil {
 		c.mu.Lock()
 		c.err = err
 		c.mu.Unlock()
