@@ -66,6 +66,9 @@ func (d *Daemon) openSockets(ctx context.Context) error {
 			return err
 		}
 		*s.to = l
+		if s.name == "issue.sock" {
+			*s.to = limit(l, d.log)
+		}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/signetd/signet/daemon/audit"
+	"github.com/signetd/signet/daemon/peer"
 	"github.com/signetd/signet/daemon/policy"
 	"github.com/signetd/signet/keyring"
 	"github.com/signetd/signet/plugins"
@@ -97,7 +98,7 @@ func eventOf(op string, r policy.Request) audit.Event {
 	return audit.Event{Op: op, Caller: r.Caller.String(), Profile: r.Profile, Subject: r.Subject, Audience: r.Audience}
 }
 
-// deny records a refusal and returns it. A refusal that can't be recorded is
+// deny records a refusal, within the caller's budget, and returns it. A refusal that can't be recorded is
 // answered as the ledger's failure.
 func (p *Pipeline) deny(ctx context.Context, e audit.Event, cause error) error {
 	e.Reason = reasonFor(cause)
@@ -106,6 +107,12 @@ func (p *Pipeline) deny(ctx context.Context, e audit.Event, cause error) error {
 		e.Rule = d.Rule
 		p.Metrics.Denied(d.Rule)
 	}
+	caller, _ := peer.FromContext(ctx)
+	record, note := p.denials.admit(caller.UID(), p.Now())
+	if !record {
+		return cause
+	}
+	e.Reason += note
 	if err := p.Ledger.Deny(detach(ctx), e); err != nil {
 		return err
 	}

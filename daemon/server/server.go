@@ -38,6 +38,8 @@ type Pipeline struct {
 	Metrics *metrics.Metrics
 	Log     *slog.Logger
 	Now     func() time.Time
+
+	denials denials
 }
 
 // detach keeps ctx's values but not its cancellation: an outcome that is not

@@ -63,7 +63,7 @@ Exit status 2 means that the daemon refused; the reason is on standard error.`,
 		defer cl.Close() //nolint:errcheck // the process ends here
 		token, err := cl.Issue(c.Context(), want.request(args[0]))
 		if err != nil {
-			return exitCode{err, 2}
+			return answered(err)
 		}
 		return printToken(c, token, *asJSON)
 	}
@@ -98,7 +98,7 @@ func newJWKS() *cobra.Command {
 		defer cl.Close() //nolint:errcheck // the process ends here
 		_, set, err := cl.PublicKeys(c.Context(), strings.Join(args, ""))
 		if err != nil {
-			return exitCode{err, 2}
+			return answered(err)
 		}
 		_, err = fmt.Fprintln(c.OutOrStdout(), string(set))
 		return err

@@ -38,7 +38,7 @@ func admin[T any](c *cobra.Command, dir string, call func(context.Context, signe
 	defer conn.Close() //nolint:errcheck // the process ends here
 	reply, err := call(c.Context(), api)
 	if err != nil {
-		return none, exitCode{err, 2}
+		return none, answered(err)
 	}
 	return reply, nil
 }

@@ -1,11 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/signetd/signet/daemon/client"
 	"github.com/signetd/signet/daemon/config"
@@ -45,10 +51,41 @@ func socket(runtimeDir, name string) (string, error) {
 		dir = "/run/signet"
 	}
 	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil { //nolint:gosec // the user names it
+	if err := appears(path); err != nil {
 		return "", fmt.Errorf("no daemon at %s: %w\nhint: start it with `signet serve`, or name its directory with --runtime-dir or SIGNET_RUNTIME_DIR", path, err)
 	}
 	return path, nil
+}
+
+// appears waits a moment for a socket: the daemon may just be starting.
+func appears(path string) error {
+	const patience, step = time.Second, 20 * time.Millisecond
+	for waited := time.Duration(0); ; waited += step {
+		_, err := os.Stat(path)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) || waited >= patience {
+			return err
+		}
+		time.Sleep(step)
+	}
+}
+
+// answered makes an exit status of what the daemon answered: 2 if it refused,
+// 1 if there was no answer, or a fault. What the transport says of a daemon
+// that is not there is put into words.
+func answered(err error) error {
+	text := status.Convert(err).Message()
+	switch status.Code(err) { //nolint:exhaustive // the rest are faults
+	case codes.PermissionDenied, codes.InvalidArgument, codes.FailedPrecondition, codes.NotFound, codes.AlreadyExists, codes.Unauthenticated:
+		return exitCode{err, 2}
+	case codes.Unavailable:
+		switch {
+		case strings.Contains(text, "connection refused"):
+			err = errors.New("the daemon is not running: its socket is left over\nhint: start it with `signet serve`")
+		case strings.Contains(text, "permission denied"):
+			err = errors.New("the daemon's socket is not yours to use\nhint: sockets.group in the configuration says whose it is; admin.sock and metrics.sock are for the daemon's user and that group")
+		}
+	}
+	return exitCode{err, 1}
 }
 
 // dial connects to issue.sock.
