@@ -150,7 +150,7 @@ var libraries = []struct {
 	{"golang.org/x/time", "one budget for every back-end", []string{"signers/guard"}},
 	{"golang.org/x/sync", "only what must wait in turn, with a deadline", []string{"signers/pkcs11"}},
 	{"golang.org/x/sys", "only what speaks to the kernel", []string{
-		"conformance/shim", "daemon/audit", "daemon/cmd/signet", "daemon/peer", "daemon/secret", "plugins/host",
+		"conformance/shim", "daemon", "daemon/audit", "daemon/cmd/signet", "daemon/peer", "daemon/secret", "plugins/host",
 		"plugins/host/sandbox", "plugins/serve", "signers/pkcs11", "signers/remote", "signers/softkey",
 	}},
 }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -188,7 +189,7 @@ func (d *Daemon) openRing(ctx context.Context) error {
 	d.atStop(store.Close)
 	d.ring, err = keyring.Open(ctx, store, d.backends, keyring.Options{
 		Now: now, Rand: rand.Reader, Specs: specs(d.cfg), LeadTime: d.cfg.Lifecycle.LeadTime.Or(10 * time.Minute),
-		Drain: d.cfg.Lifecycle.Drain.Or(30 * time.Second), Log: d.log,
+		Drain: d.cfg.Lifecycle.Drain.Or(30 * time.Second), Log: d.log, Journal: d.pinAttestation,
 	})
 	if err != nil {
 		return err
@@ -200,6 +201,18 @@ func (d *Daemon) openRing(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// pinAttestation writes what a back-end said of a key into the ledger before
+// the key is published. Other moves are on record with who asked for them, and
+// a revocation waits for nothing.
+func (d *Daemon) pinAttestation(ctx context.Context, m keyring.Move) error {
+	if m.To != keyring.Published || len(m.Attested) == 0 {
+		return nil
+	}
+	return d.ledger.Record(ctx, audit.Event{
+		Op: "key.attested", Caller: "daemon", Key: m.Name, Version: m.Version, Kid: m.Kid, Reason: strings.Join(m.Attested, " "),
+	})
 }
 
 // newLog makes the log that the configuration asks for.

@@ -37,7 +37,7 @@ func limit(l net.Listener, log *slog.Logger) net.Listener {
 	all := maxConns
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err == nil && r.Cur < maxConns*fdsOfConn+fdsForTheRest {
-		all = max(leastConnLimit, (int(r.Cur)-fdsForTheRest)/fdsOfConn) //nolint:gosec // it is small
+		all = max(leastConnLimit, (int(r.Cur)-fdsForTheRest)/fdsOfConn)
 	}
 	return &limited{Listener: l, all: all, each: min(maxConnsOfUID, max(leastConnLimit/2, all/4)), log: log, byUID: map[uint32]int{}}
 }

@@ -53,6 +53,13 @@ type Version struct {
 	Revoked   time.Time `json:"revoked,omitzero"`
 	Destroyed time.Time `json:"destroyed,omitzero"`
 
+	// Attested is what the back-end said of the key before it was published.
+	Attested []string `json:"attested,omitempty"`
+
+	// Adopted: somebody else made the key, and an operator accepted that the
+	// back-end does not vouch for all that it does for keys of ours.
+	Adopted bool `json:"adopted,omitempty"`
+
 	// Lifetime is the longest that a token of it may live, in seconds: it only
 	// ever grows, since a token lives on when the configuration changes.
 	Lifetime int64 `json:"lifetime,omitempty"`

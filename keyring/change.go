@@ -138,7 +138,7 @@ func (r *Ring) journal(ctx context.Context, old, e Entry) error {
 		if from == v.State {
 			continue
 		}
-		if err := r.tell(ctx, Move{e.Name, v.Number, from, v.State, v.Kid}); err != nil {
+		if err := r.tell(ctx, Move{e.Name, v.Number, from, v.State, v.Kid, v.Attested}); err != nil {
 			return err
 		}
 	}

@@ -42,7 +42,7 @@ func (r *Ring) destroy(ctx context.Context, name string, v Version) error {
 		return err
 	}
 	if v.State != Destroyed {
-		if err := r.tell(ctx, Move{name, v.Number, v.State, Destroyed, v.Kid}); err != nil {
+		if err := r.tell(ctx, Move{name, v.Number, v.State, Destroyed, v.Kid, nil}); err != nil {
 			return err
 		}
 	}

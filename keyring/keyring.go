@@ -73,6 +73,7 @@ type Move struct {
 	Version  int
 	From, To State
 	Kid      string
+	Attested []string // what the back-end said of the key, on its way to Published
 }
 
 // A Ring is the keys of one deployment. Its methods may be called at the same

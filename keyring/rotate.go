@@ -181,6 +181,9 @@ func (r *Ring) make(ctx context.Context, name string, v Version) (signers.Key, e
 	if err != nil {
 		return nil, err
 	}
+	if v.Adopted {
+		return backend.Open(ctx, v.ID, e.Algorithm)
+	}
 	key, err := backend.Create(ctx, v.ID, e.Algorithm)
 	if errors.Is(err, signers.ErrExists) {
 		key, err = backend.Open(ctx, v.ID, e.Algorithm)
@@ -212,6 +215,9 @@ func (r *Ring) publish(ctx context.Context, name string, number int, key signers
 			return nil // another machine finished it meanwhile
 		}
 		v.Kid, v.Public, v.Published = kid, der, r.now()
+		if a, ok := key.(signers.Attester); ok {
+			v.Attested = a.Attestation()
+		}
 		return v.move(Published)
 	})
 	if err != nil {

@@ -123,9 +123,9 @@ func TestManyWhoMendAtOnceMendOnce(t *testing.T) {
 		s.fail = true
 		_ = l.Record(context.Background(), event(1))
 		var wg sync.WaitGroup
-		for _, after := range []time.Duration{0, 500, 2700, 2700, 2800} {
+		for _, after := range []int{0, 500, 2700, 2700, 2800} {
 			wg.Go(func() {
-				time.Sleep(after * time.Millisecond)
+				time.Sleep(time.Duration(after) * time.Millisecond)
 				if after == 0 {
 					_ = l.RecordUrgent(context.Background(), event(2))
 					return

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	signetv1 "github.com/signetd/signet/daemon/api/v1"
@@ -17,7 +18,7 @@ func (a *Admin) CreateKey(ctx context.Context, r *signetv1.CreateKeyRequest) (*s
 	return a.change(ctx, RightRotate, e, func(ctx context.Context) (keyring.Version, error) {
 		spec, ok := a.Keys[r.GetName()]
 		if !ok {
-			return keyring.Version{}, fmt.Errorf("key %q is not in the configuration: %w\nhint: add it under keys:, then restart the daemon", r.GetName(), keyring.ErrUnknownKey)
+			return keyring.Version{}, notConfigured(r.GetName())
 		}
 		v, err := a.Pipeline.Ring.Create(ctx, r.GetName(), spec)
 		if err != nil || r.GetStaged() {
@@ -25,6 +26,33 @@ func (a *Admin) CreateKey(ctx context.Context, r *signetv1.CreateKeyRequest) (*s
 		}
 		return a.Pipeline.Ring.Activate(ctx, r.GetName(), v.Number, keyring.Activation{Keep: a.Keep(r.GetName())})
 	})
+}
+
+// AdoptKey takes over a key that somebody else made in the back-end, as the
+// next version; the first one signs at once, unless asked to leave it staged.
+func (a *Admin) AdoptKey(ctx context.Context, r *signetv1.AdoptKeyRequest) (*signetv1.KeyReply, error) {
+	why := r.GetReason()
+	if len(r.GetAccept()) > 0 && why != "" {
+		why += " (accepted without the back-end's word: " + strings.Join(r.GetAccept(), ", ") + ")"
+	}
+	e := audit.Event{Op: "key.adopt", Key: r.GetName(), Reason: why}
+	return a.change(ctx, RightRotate, e, func(ctx context.Context) (keyring.Version, error) {
+		spec, ok := a.Keys[r.GetName()]
+		if !ok {
+			return keyring.Version{}, notConfigured(r.GetName())
+		}
+		v, err := a.Pipeline.Ring.Adopt(ctx, r.GetName(), spec, keyring.Adoption{
+			Ref: r.GetRef(), Fingerprint: strings.ToLower(r.GetFingerprint()), Accept: r.GetAccept(),
+		})
+		if err != nil || r.GetStaged() || v.Number > 1 {
+			return v, err
+		}
+		return a.Pipeline.Ring.Activate(ctx, r.GetName(), v.Number, keyring.Activation{Keep: a.Keep(r.GetName())})
+	})
+}
+
+func notConfigured(name string) error {
+	return fmt.Errorf("key %q is not in the configuration: %w\nhint: add it under keys:, then restart the daemon", name, keyring.ErrUnknownKey)
 }
 
 // Rotate makes and publishes the next version; it does not sign yet.

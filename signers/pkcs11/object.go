@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 
 	"github.com/miekg/pkcs11"
 
@@ -125,6 +126,7 @@ func (b *Backend) sameAdopted(s pkcs11.SessionHandle, id signers.KeyID, p pair) 
 	if err != nil {
 		return err
 	}
+	has := "one that can't be read"
 	for _, alg := range signers.Algorithms() {
 		m, err := mechanismOf(alg, b.cfg.Quirks)
 		if err != nil || ulong(kind) != uint64(m.keyType) {
@@ -134,12 +136,14 @@ func (b *Backend) sameAdopted(s pkcs11.SessionHandle, id signers.KeyID, p pair) 
 		if err != nil {
 			continue // another curve or size
 		}
-		got, err := Fingerprint(pub)
-		if err == nil && got[:len(want)] == want {
+		if has, err = Fingerprint(pub); err != nil {
+			return err
+		}
+		if strings.HasPrefix(has, want) {
 			return nil
 		}
 	}
-	return fmt.Errorf("the key with this CKA_ID has another fingerprint: %w", signers.ErrMismatch)
+	return fmt.Errorf("the key with this CKA_ID has the fingerprint %s: %w\nhint: name it, if that is the key that you mean", has, signers.ErrMismatch)
 }
 
 // search lists objects of a class that have an attribute.

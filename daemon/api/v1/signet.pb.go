@@ -1256,6 +1256,94 @@ func (x *Version) GetPublic() []byte {
 	return nil
 }
 
+// AdoptKeyRequest names a key that is in its back-end already.
+type AdoptKeyRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Reason string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Staged bool                   `protobuf:"varint,3,opt,name=staged,proto3" json:"staged,omitempty"`
+	// What the back-end calls it (PKCS#11: CKA_ID in hex).
+	Ref string `protobuf:"bytes,4,opt,name=ref,proto3" json:"ref,omitempty"`
+	// SHA-256 of its SubjectPublicKeyInfo, in hex.
+	Fingerprint string `protobuf:"bytes,5,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// What the back-end need not vouch for.
+	Accept        []string `protobuf:"bytes,6,rep,name=accept,proto3" json:"accept,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptKeyRequest) Reset() {
+	*x = AdoptKeyRequest{}
+	mi := &file_signet_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptKeyRequest) ProtoMessage() {}
+
+func (x *AdoptKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptKeyRequest.ProtoReflect.Descriptor instead.
+func (*AdoptKeyRequest) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *AdoptKeyRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AdoptKeyRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AdoptKeyRequest) GetStaged() bool {
+	if x != nil {
+		return x.Staged
+	}
+	return false
+}
+
+func (x *AdoptKeyRequest) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *AdoptKeyRequest) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *AdoptKeyRequest) GetAccept() []string {
+	if x != nil {
+		return x.Accept
+	}
+	return nil
+}
+
 type CreateKeyRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1268,7 +1356,7 @@ type CreateKeyRequest struct {
 
 func (x *CreateKeyRequest) Reset() {
 	*x = CreateKeyRequest{}
-	mi := &file_signet_proto_msgTypes[20]
+	mi := &file_signet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1368,7 @@ func (x *CreateKeyRequest) String() string {
 func (*CreateKeyRequest) ProtoMessage() {}
 
 func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[20]
+	mi := &file_signet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1381,7 @@ func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{20}
+	return file_signet_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CreateKeyRequest) GetName() string {
@@ -1333,7 +1421,7 @@ type KeyRequest struct {
 
 func (x *KeyRequest) Reset() {
 	*x = KeyRequest{}
-	mi := &file_signet_proto_msgTypes[21]
+	mi := &file_signet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1433,7 @@ func (x *KeyRequest) String() string {
 func (*KeyRequest) ProtoMessage() {}
 
 func (x *KeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[21]
+	mi := &file_signet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1446,7 @@ func (x *KeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyRequest.ProtoReflect.Descriptor instead.
 func (*KeyRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{21}
+	return file_signet_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *KeyRequest) GetName() string {
@@ -1407,7 +1495,7 @@ type KeyReply struct {
 
 func (x *KeyReply) Reset() {
 	*x = KeyReply{}
-	mi := &file_signet_proto_msgTypes[22]
+	mi := &file_signet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1507,7 @@ func (x *KeyReply) String() string {
 func (*KeyReply) ProtoMessage() {}
 
 func (x *KeyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[22]
+	mi := &file_signet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1520,7 @@ func (x *KeyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyReply.ProtoReflect.Descriptor instead.
 func (*KeyReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{22}
+	return file_signet_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *KeyReply) GetKey() *Key {
@@ -1462,7 +1550,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_signet_proto_msgTypes[23]
+	mi := &file_signet_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1562,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[23]
+	mi := &file_signet_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1575,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{23}
+	return file_signet_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExplainRequest) GetRequest() *IssueRequest {
@@ -1539,7 +1627,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_signet_proto_msgTypes[24]
+	mi := &file_signet_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1639,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[24]
+	mi := &file_signet_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1652,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{24}
+	return file_signet_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainReply) GetAllowed() bool {
@@ -1606,7 +1694,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_signet_proto_msgTypes[25]
+	mi := &file_signet_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1706,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[25]
+	mi := &file_signet_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +1719,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{25}
+	return file_signet_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExplainStep) GetRule() string {
@@ -1663,7 +1751,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_signet_proto_msgTypes[26]
+	mi := &file_signet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1763,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[26]
+	mi := &file_signet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1776,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{26}
+	return file_signet_proto_rawDescGZIP(), []int{27}
 }
 
 type StatusReply struct {
@@ -1702,7 +1790,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_signet_proto_msgTypes[27]
+	mi := &file_signet_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +1802,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[27]
+	mi := &file_signet_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +1815,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{27}
+	return file_signet_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StatusReply) GetVersion() string {
@@ -1764,7 +1852,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_signet_proto_msgTypes[28]
+	mi := &file_signet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +1864,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[28]
+	mi := &file_signet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +1877,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{28}
+	return file_signet_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Part) GetKind() string {
@@ -1913,7 +2001,14 @@ const file_signet_proto_rawDesc = "" +
 	"\arevoked\x18\n" +
 	" \x01(\x03R\arevoked\x12\x1c\n" +
 	"\tdestroyed\x18\v \x01(\x03R\tdestroyed\x12\x16\n" +
-	"\x06public\x18\f \x01(\fR\x06public\"V\n" +
+	"\x06public\x18\f \x01(\fR\x06public\"\xa1\x01\n" +
+	"\x0fAdoptKeyRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06staged\x18\x03 \x01(\bR\x06staged\x12\x10\n" +
+	"\x03ref\x18\x04 \x01(\tR\x03ref\x12 \n" +
+	"\vfingerprint\x18\x05 \x01(\tR\vfingerprint\x12\x16\n" +
+	"\x06accept\x18\x06 \x03(\tR\x06accept\"V\n" +
 	"\x10CreateKeyRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
@@ -1961,12 +2056,13 @@ const file_signet_proto_rawDesc = "" +
 	"\n" +
 	"SignStream\x12\x14.signet.v1.SignBatch\x1a\x19.signet.v1.SignReplyBatch(\x010\x01\x12F\n" +
 	"\n" +
-	"PublicKeys\x12\x1c.signet.v1.PublicKeysRequest\x1a\x1a.signet.v1.PublicKeysReply2\x94\x04\n" +
+	"PublicKeys\x12\x1c.signet.v1.PublicKeysRequest\x1a\x1a.signet.v1.PublicKeysReply2\xd1\x04\n" +
 	"\x05Admin\x12@\n" +
 	"\bListKeys\x12\x1a.signet.v1.ListKeysRequest\x1a\x18.signet.v1.ListKeysReply\x12:\n" +
 	"\x06Status\x12\x18.signet.v1.StatusRequest\x1a\x16.signet.v1.StatusReply\x12=\n" +
 	"\aExplain\x12\x19.signet.v1.ExplainRequest\x1a\x17.signet.v1.ExplainReply\x12=\n" +
-	"\tCreateKey\x12\x1b.signet.v1.CreateKeyRequest\x1a\x13.signet.v1.KeyReply\x124\n" +
+	"\tCreateKey\x12\x1b.signet.v1.CreateKeyRequest\x1a\x13.signet.v1.KeyReply\x12;\n" +
+	"\bAdoptKey\x12\x1a.signet.v1.AdoptKeyRequest\x1a\x13.signet.v1.KeyReply\x124\n" +
 	"\x06Rotate\x12\x15.signet.v1.KeyRequest\x1a\x13.signet.v1.KeyReply\x126\n" +
 	"\bActivate\x12\x15.signet.v1.KeyRequest\x1a\x13.signet.v1.KeyReply\x124\n" +
 	"\x06Retire\x12\x15.signet.v1.KeyRequest\x1a\x13.signet.v1.KeyReply\x124\n" +
@@ -1985,7 +2081,7 @@ func file_signet_proto_rawDescGZIP() []byte {
 	return file_signet_proto_rawDescData
 }
 
-var file_signet_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_signet_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_signet_proto_goTypes = []any{
 	(*IssueRequest)(nil),      // 0: signet.v1.IssueRequest
 	(*IssueReply)(nil),        // 1: signet.v1.IssueReply
@@ -2007,15 +2103,16 @@ var file_signet_proto_goTypes = []any{
 	(*ListKeysReply)(nil),     // 17: signet.v1.ListKeysReply
 	(*Key)(nil),               // 18: signet.v1.Key
 	(*Version)(nil),           // 19: signet.v1.Version
-	(*CreateKeyRequest)(nil),  // 20: signet.v1.CreateKeyRequest
-	(*KeyRequest)(nil),        // 21: signet.v1.KeyRequest
-	(*KeyReply)(nil),          // 22: signet.v1.KeyReply
-	(*ExplainRequest)(nil),    // 23: signet.v1.ExplainRequest
-	(*ExplainReply)(nil),      // 24: signet.v1.ExplainReply
-	(*ExplainStep)(nil),       // 25: signet.v1.ExplainStep
-	(*StatusRequest)(nil),     // 26: signet.v1.StatusRequest
-	(*StatusReply)(nil),       // 27: signet.v1.StatusReply
-	(*Part)(nil),              // 28: signet.v1.Part
+	(*AdoptKeyRequest)(nil),   // 20: signet.v1.AdoptKeyRequest
+	(*CreateKeyRequest)(nil),  // 21: signet.v1.CreateKeyRequest
+	(*KeyRequest)(nil),        // 22: signet.v1.KeyRequest
+	(*KeyReply)(nil),          // 23: signet.v1.KeyReply
+	(*ExplainRequest)(nil),    // 24: signet.v1.ExplainRequest
+	(*ExplainReply)(nil),      // 25: signet.v1.ExplainReply
+	(*ExplainStep)(nil),       // 26: signet.v1.ExplainStep
+	(*StatusRequest)(nil),     // 27: signet.v1.StatusRequest
+	(*StatusReply)(nil),       // 28: signet.v1.StatusReply
+	(*Part)(nil),              // 29: signet.v1.Part
 }
 var file_signet_proto_depIdxs = []int32{
 	3,  // 0: signet.v1.IssueBatch.items:type_name -> signet.v1.IssueItem
@@ -2033,38 +2130,40 @@ var file_signet_proto_depIdxs = []int32{
 	19, // 12: signet.v1.Key.versions:type_name -> signet.v1.Version
 	18, // 13: signet.v1.KeyReply.key:type_name -> signet.v1.Key
 	0,  // 14: signet.v1.ExplainRequest.request:type_name -> signet.v1.IssueRequest
-	25, // 15: signet.v1.ExplainReply.steps:type_name -> signet.v1.ExplainStep
-	28, // 16: signet.v1.StatusReply.parts:type_name -> signet.v1.Part
+	26, // 15: signet.v1.ExplainReply.steps:type_name -> signet.v1.ExplainStep
+	29, // 16: signet.v1.StatusReply.parts:type_name -> signet.v1.Part
 	0,  // 17: signet.v1.Signer.Issue:input_type -> signet.v1.IssueRequest
 	2,  // 18: signet.v1.Signer.IssueStream:input_type -> signet.v1.IssueBatch
 	7,  // 19: signet.v1.Signer.Sign:input_type -> signet.v1.SignRequest
 	9,  // 20: signet.v1.Signer.SignStream:input_type -> signet.v1.SignBatch
 	13, // 21: signet.v1.Signer.PublicKeys:input_type -> signet.v1.PublicKeysRequest
 	16, // 22: signet.v1.Admin.ListKeys:input_type -> signet.v1.ListKeysRequest
-	26, // 23: signet.v1.Admin.Status:input_type -> signet.v1.StatusRequest
-	23, // 24: signet.v1.Admin.Explain:input_type -> signet.v1.ExplainRequest
-	20, // 25: signet.v1.Admin.CreateKey:input_type -> signet.v1.CreateKeyRequest
-	21, // 26: signet.v1.Admin.Rotate:input_type -> signet.v1.KeyRequest
-	21, // 27: signet.v1.Admin.Activate:input_type -> signet.v1.KeyRequest
-	21, // 28: signet.v1.Admin.Retire:input_type -> signet.v1.KeyRequest
-	21, // 29: signet.v1.Admin.Revoke:input_type -> signet.v1.KeyRequest
-	21, // 30: signet.v1.Admin.Destroy:input_type -> signet.v1.KeyRequest
-	1,  // 31: signet.v1.Signer.Issue:output_type -> signet.v1.IssueReply
-	4,  // 32: signet.v1.Signer.IssueStream:output_type -> signet.v1.IssueReplyBatch
-	8,  // 33: signet.v1.Signer.Sign:output_type -> signet.v1.SignReply
-	11, // 34: signet.v1.Signer.SignStream:output_type -> signet.v1.SignReplyBatch
-	14, // 35: signet.v1.Signer.PublicKeys:output_type -> signet.v1.PublicKeysReply
-	17, // 36: signet.v1.Admin.ListKeys:output_type -> signet.v1.ListKeysReply
-	27, // 37: signet.v1.Admin.Status:output_type -> signet.v1.StatusReply
-	24, // 38: signet.v1.Admin.Explain:output_type -> signet.v1.ExplainReply
-	22, // 39: signet.v1.Admin.CreateKey:output_type -> signet.v1.KeyReply
-	22, // 40: signet.v1.Admin.Rotate:output_type -> signet.v1.KeyReply
-	22, // 41: signet.v1.Admin.Activate:output_type -> signet.v1.KeyReply
-	22, // 42: signet.v1.Admin.Retire:output_type -> signet.v1.KeyReply
-	22, // 43: signet.v1.Admin.Revoke:output_type -> signet.v1.KeyReply
-	22, // 44: signet.v1.Admin.Destroy:output_type -> signet.v1.KeyReply
-	31, // [31:45] is the sub-list for method output_type
-	17, // [17:31] is the sub-list for method input_type
+	27, // 23: signet.v1.Admin.Status:input_type -> signet.v1.StatusRequest
+	24, // 24: signet.v1.Admin.Explain:input_type -> signet.v1.ExplainRequest
+	21, // 25: signet.v1.Admin.CreateKey:input_type -> signet.v1.CreateKeyRequest
+	20, // 26: signet.v1.Admin.AdoptKey:input_type -> signet.v1.AdoptKeyRequest
+	22, // 27: signet.v1.Admin.Rotate:input_type -> signet.v1.KeyRequest
+	22, // 28: signet.v1.Admin.Activate:input_type -> signet.v1.KeyRequest
+	22, // 29: signet.v1.Admin.Retire:input_type -> signet.v1.KeyRequest
+	22, // 30: signet.v1.Admin.Revoke:input_type -> signet.v1.KeyRequest
+	22, // 31: signet.v1.Admin.Destroy:input_type -> signet.v1.KeyRequest
+	1,  // 32: signet.v1.Signer.Issue:output_type -> signet.v1.IssueReply
+	4,  // 33: signet.v1.Signer.IssueStream:output_type -> signet.v1.IssueReplyBatch
+	8,  // 34: signet.v1.Signer.Sign:output_type -> signet.v1.SignReply
+	11, // 35: signet.v1.Signer.SignStream:output_type -> signet.v1.SignReplyBatch
+	14, // 36: signet.v1.Signer.PublicKeys:output_type -> signet.v1.PublicKeysReply
+	17, // 37: signet.v1.Admin.ListKeys:output_type -> signet.v1.ListKeysReply
+	28, // 38: signet.v1.Admin.Status:output_type -> signet.v1.StatusReply
+	25, // 39: signet.v1.Admin.Explain:output_type -> signet.v1.ExplainReply
+	23, // 40: signet.v1.Admin.CreateKey:output_type -> signet.v1.KeyReply
+	23, // 41: signet.v1.Admin.AdoptKey:output_type -> signet.v1.KeyReply
+	23, // 42: signet.v1.Admin.Rotate:output_type -> signet.v1.KeyReply
+	23, // 43: signet.v1.Admin.Activate:output_type -> signet.v1.KeyReply
+	23, // 44: signet.v1.Admin.Retire:output_type -> signet.v1.KeyReply
+	23, // 45: signet.v1.Admin.Revoke:output_type -> signet.v1.KeyReply
+	23, // 46: signet.v1.Admin.Destroy:output_type -> signet.v1.KeyReply
+	32, // [32:47] is the sub-list for method output_type
+	17, // [17:32] is the sub-list for method input_type
 	17, // [17:17] is the sub-list for extension type_name
 	17, // [17:17] is the sub-list for extension extendee
 	0,  // [0:17] is the sub-list for field type_name
@@ -2081,7 +2180,7 @@ func file_signet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_proto_rawDesc), len(file_signet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -287,6 +287,7 @@ const (
 	Admin_Status_FullMethodName    = "/signet.v1.Admin/Status"
 	Admin_Explain_FullMethodName   = "/signet.v1.Admin/Explain"
 	Admin_CreateKey_FullMethodName = "/signet.v1.Admin/CreateKey"
+	Admin_AdoptKey_FullMethodName  = "/signet.v1.Admin/AdoptKey"
 	Admin_Rotate_FullMethodName    = "/signet.v1.Admin/Rotate"
 	Admin_Activate_FullMethodName  = "/signet.v1.Admin/Activate"
 	Admin_Retire_FullMethodName    = "/signet.v1.Admin/Retire"
@@ -309,6 +310,8 @@ type AdminClient interface {
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainReply, error)
 	// rotate
 	CreateKey(ctx context.Context, in *CreateKeyRequest, opts ...grpc.CallOption) (*KeyReply, error)
+	// rotate
+	AdoptKey(ctx context.Context, in *AdoptKeyRequest, opts ...grpc.CallOption) (*KeyReply, error)
 	// rotate
 	Rotate(ctx context.Context, in *KeyRequest, opts ...grpc.CallOption) (*KeyReply, error)
 	// rotate
@@ -363,6 +366,16 @@ func (c *adminClient) CreateKey(ctx context.Context, in *CreateKeyRequest, opts 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(KeyReply)
 	err := c.cc.Invoke(ctx, Admin_CreateKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) AdoptKey(ctx context.Context, in *AdoptKeyRequest, opts ...grpc.CallOption) (*KeyReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeyReply)
+	err := c.cc.Invoke(ctx, Admin_AdoptKey_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -435,6 +448,8 @@ type AdminServer interface {
 	// rotate
 	CreateKey(context.Context, *CreateKeyRequest) (*KeyReply, error)
 	// rotate
+	AdoptKey(context.Context, *AdoptKeyRequest) (*KeyReply, error)
+	// rotate
 	Rotate(context.Context, *KeyRequest) (*KeyReply, error)
 	// rotate
 	Activate(context.Context, *KeyRequest) (*KeyReply, error)
@@ -465,6 +480,9 @@ func (UnimplementedAdminServer) Explain(context.Context, *ExplainRequest) (*Expl
 }
 func (UnimplementedAdminServer) CreateKey(context.Context, *CreateKeyRequest) (*KeyReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateKey not implemented")
+}
+func (UnimplementedAdminServer) AdoptKey(context.Context, *AdoptKeyRequest) (*KeyReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method AdoptKey not implemented")
 }
 func (UnimplementedAdminServer) Rotate(context.Context, *KeyRequest) (*KeyReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Rotate not implemented")
@@ -570,6 +588,24 @@ func _Admin_CreateKey_Handler(srv interface{}, ctx context.Context, dec func(int
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).CreateKey(ctx, req.(*CreateKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_AdoptKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AdoptKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).AdoptKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_AdoptKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).AdoptKey(ctx, req.(*AdoptKeyRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -686,6 +722,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateKey",
 			Handler:    _Admin_CreateKey_Handler,
+		},
+		{
+			MethodName: "AdoptKey",
+			Handler:    _Admin_AdoptKey_Handler,
 		},
 		{
 			MethodName: "Rotate",
