@@ -27,13 +27,13 @@ func (r *Ring) Adopt(ctx context.Context, name string, spec Spec, a Adoption) (V
 	if err := r.checkSpec(name, spec); err != nil {
 		return Version{}, err
 	}
-	id, err := r.adoptable(ctx, name, spec, a)
+	found, err := r.adoptable(ctx, name, spec, a)
 	if err != nil {
 		return Version{}, fmt.Errorf("key %q: adopt: %w", name, err)
 	}
 	var number int
 	err = r.edit(ctx, name, func(e *Entry) (err error) {
-		number, err = r.reserveAdopted(e, name, spec, id)
+		number, err = r.reserveAdopted(e, name, spec, found)
 		return err
 	})
 	if err != nil {
@@ -43,50 +43,54 @@ func (r *Ring) Adopt(ctx context.Context, name string, spec Spec, a Adoption) (V
 }
 
 // adoptable asks the back-end for the key, and whether it may be adopted.
-func (r *Ring) adoptable(ctx context.Context, name string, spec Spec, a Adoption) (signers.KeyID, error) {
+func (r *Ring) adoptable(ctx context.Context, name string, spec Spec, a Adoption) (signers.Adopted, error) {
 	backend, err := r.backend(name, spec.Backend)
 	if err != nil {
-		return "", err
+		return signers.Adopted{}, err
 	}
 	adopter, ok := backend.(signers.Adopter)
 	if !ok {
-		return "", fmt.Errorf("back-end %q adopts no keys: %w", spec.Backend, signers.ErrUnsupported)
+		return signers.Adopted{}, fmt.Errorf("back-end %q adopts no keys: %w", spec.Backend, signers.ErrUnsupported)
 	}
 	found, err := adopter.Adopt(ctx, a.Ref, a.Fingerprint, spec.Algorithm)
 	if err != nil {
-		return "", err
+		return signers.Adopted{}, err
 	}
 	missing := slices.DeleteFunc(slices.Clone(found.Unattested), func(s string) bool { return slices.Contains(a.Accept, s) })
 	if len(missing) > 0 {
-		return "", fmt.Errorf("%w: %s\nhint: if you know where the key comes from and accept that, say so: --accept %s",
+		return signers.Adopted{}, fmt.Errorf("%w: %s\nhint: if you know where the key comes from and accept that, say so: --accept %s",
 			ErrUnattested, strings.Join(missing, ", "), strings.Join(found.Unattested, ","))
 	}
-	return found.ID, nil
+	return found, nil
 }
 
-// reserveAdopted puts an adopted key on record as the next version; one that was cut off
-// half-way is finished.
-func (r *Ring) reserveAdopted(e *Entry, name string, spec Spec, id signers.KeyID) (int, error) {
+// reserveAdopted puts an adopted key on record as the next version; one that
+// was cut off half-way is finished. A key that is on record already, here or
+// under another name, is refused before anything is reserved: giving up that
+// reservation would destroy it.
+func (r *Ring) reserveAdopted(e *Entry, name string, spec Spec, found signers.Adopted) (int, error) {
 	if e.free() {
 		*e = Entry{Name: name, Backend: spec.Backend, Algorithm: spec.Algorithm, Format: spec.Format, Versions: e.Versions}
 	} else if err := e.Is(spec); err != nil {
 		return 0, err
 	}
-	for _, v := range e.Versions {
-		switch {
-		case v.ID == id && v.State == Creating:
-			return v.Number, nil
-		case v.ID == id && v.State != Destroyed:
-			return 0, fmt.Errorf("key %q: version %d is that key: %w", name, v.Number, ErrExists)
-		}
-	}
 	if half := e.in(Creating); len(half) > 0 {
+		if half[0].ID == found.ID {
+			return half[0].Number, nil
+		}
 		return 0, fmt.Errorf("key %q: version %d is half made: %w\nhint: signet key rotate %s finishes it", name, half[0].Number, ErrIllegalMove, name)
+	}
+	kid, err := Thumbprint(found.Key.Public())
+	if err != nil {
+		return 0, err
+	}
+	if owner, taken := r.claimed(kid); taken {
+		return 0, fmt.Errorf("key %q: that public key is on record as key %q version %d: %w", name, owner.name, owner.number, ErrExists)
 	}
 	if err := r.roomFor(e); err != nil {
 		return 0, err
 	}
 	n := len(e.Versions) + 1
-	e.Versions = append(e.Versions, Version{Number: n, ID: id, State: Creating, Created: r.now(), Adopted: true})
+	e.Versions = append(e.Versions, Version{Number: n, ID: found.ID, State: Creating, Created: r.now(), Adopted: true})
 	return n, nil
 }

@@ -179,7 +179,11 @@ func (v Version) check(name string) error {
 		return err
 	}
 	// An id of another key's would let this one destroy it.
-	if !strings.HasPrefix(string(v.ID), fmt.Sprintf("%s-v%d-", name, v.Number)) {
+	ours := fmt.Sprintf("%s-v%d-", name, v.Number)
+	if v.Adopted {
+		ours = signers.AdoptedPrefix
+	}
+	if !strings.HasPrefix(string(v.ID), ours) {
 		return fmt.Errorf("id %q is another key's", v.ID)
 	}
 	if (v.Kid == "") != (len(v.Public) == 0) {

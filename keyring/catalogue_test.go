@@ -174,6 +174,7 @@ func TestARecordThatIsWrongIsRefused(t *testing.T) {
 		"a bad id":                 func(e *Entry) { e.Versions[0].ID = "PAY" },
 		"another key's id":         func(e *Entry) { e.Versions[0].ID = "rent-v1-0badcafe" },
 		"another version's id":     func(e *Entry) { e.Versions[0].ID = e.Versions[1].ID },
+		"adopted under our own":    func(e *Entry) { e.Versions[0].Adopted = true },
 		"a kid without a key":      func(e *Entry) { e.Versions[0].Public = nil },
 		"a key without a kid":      func(e *Entry) { e.Versions[0].Kid = "" },
 		"two that sign":            func(e *Entry) { e.Versions[0].State = Signing },

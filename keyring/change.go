@@ -236,3 +236,10 @@ func (r *Ring) claim(kid string, c claim) bool {
 	owner, _ := r.kids.LoadOrStore(kid, c)
 	return owner == c
 }
+
+// claimed says whose kid is.
+func (r *Ring) claimed(kid string) (claim, bool) {
+	owner, taken := r.kids.Load(kid)
+	c, _ := owner.(claim)
+	return c, taken
+}

@@ -46,8 +46,11 @@ func (r *Ring) destroy(ctx context.Context, name string, v Version) error {
 			return err
 		}
 	}
-	if err := backend.Destroy(ctx, v.ID); err != nil {
-		return fmt.Errorf("key %q version %d: %w", name, v.Number, err)
+	// An adoption that was never finished is given up; the key is not ours.
+	if !v.Adopted || v.Kid != "" {
+		if err := backend.Destroy(ctx, v.ID); err != nil {
+			return fmt.Errorf("key %q version %d: %w", name, v.Number, err)
+		}
 	}
 	// The key is gone, so its record outlives the caller.
 	told := func(context.Context, Entry, Entry) error { return nil }

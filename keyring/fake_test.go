@@ -309,6 +309,8 @@ type world struct {
 	clock *clock
 	opts  Options
 	moves []Move // as the journal was told
+
+	backends map[string]signers.Backend
 	*Ring
 }
 
@@ -334,6 +336,7 @@ func newWorld(t *testing.T) *world {
 			return nil
 		},
 	}
+	w.backends = map[string]signers.Backend{"hsm": w.token}
 	w.restart()
 	t.Cleanup(func() { w.Close() })
 	return w
@@ -352,7 +355,7 @@ func (w *world) restart() {
 // another opens a ring on the same store, as another machine does.
 func (w *world) another() *Ring {
 	w.Helper()
-	r, err := Open(w.Context(), w.shop, map[string]signers.Backend{"hsm": w.token}, w.opts)
+	r, err := Open(w.Context(), w.shop, w.backends, w.opts)
 	if err != nil {
 		w.Fatalf("Open: %v", err)
 	}

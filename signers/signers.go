@@ -72,9 +72,13 @@ type Adopter interface {
 	Adopt(ctx context.Context, ref, fingerprint string, alg Algorithm) (Adopted, error)
 }
 
+// AdoptedPrefix begins the id of every adopted key, and no other: what follows
+// is not "vN-", as it is for a key that is called "ad".
+const AdoptedPrefix = "ad-"
+
 // Adopted is a key that was made by somebody else.
 type Adopted struct {
-	ID         KeyID // to Open it by
+	ID         KeyID // to Open it by, AdoptedPrefix first
 	Key        Key
 	Unattested []string // promises of a key of ours that the back-end does not make for it
 }

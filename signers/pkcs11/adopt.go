@@ -18,7 +18,7 @@ import (
 // and the label that they have; our id for it says which CKA_ID that is and
 // how its public key begins, so that nothing else is ever opened or destroyed
 // in its place.
-var adoptedID = regexp.MustCompile(`^ad-((?:[0-9a-f]{2}){1,21})-([0-9a-f]{16})$`)
+var adoptedID = regexp.MustCompile(`^` + signers.AdoptedPrefix + `((?:[0-9a-f]{2}){1,21})-([0-9a-f]{16})$`)
 
 // adopted takes the id of an adopted key apart.
 func adopted(id signers.KeyID) (ckaID []byte, fingerprint string, ok bool) {
@@ -47,7 +47,7 @@ func Fingerprint(pub crypto.PublicKey) (string, error) {
 // make for it. A key that may leave the token now, or can't sign, is
 // ErrMismatch.
 func (b *Backend) Adopt(ctx context.Context, ref, fingerprint string, alg signers.Algorithm) (signers.Adopted, error) {
-	id := signers.KeyID("ad-" + strings.ToLower(ref) + "-" + fingerprint[:min(16, len(fingerprint))])
+	id := signers.KeyID(signers.AdoptedPrefix + strings.ToLower(ref) + "-" + fingerprint[:min(16, len(fingerprint))])
 	if _, _, ok := adopted(id); !ok || len(fingerprint) != 64 {
 		return signers.Adopted{}, fmt.Errorf("pkcs11: adopt: CKA_ID %q and fingerprint %q: %w\nhint: the id in hex, at most 21 bytes, and the whole SHA-256 of the public key in hex", ref, fingerprint, signers.ErrMismatch)
 	}
