@@ -107,6 +107,11 @@ func (m *model) check(t *rapid.T) {
 		if !slices.ContainsFunc(shown, func(v PublicVersion) bool { return v.Kid == k.Kid() }) {
 			t.Fatalf("version %d of %q signs, and verifiers are not shown it", k.Version(), e.Name)
 		}
+		if k.status.stopped.Load() { // a revocation that could not be saved
+			_, err := k.Sign(m.Context(), []byte("pay"))
+			is(m.T, err, ErrRevoked)
+			continue
+		}
 		signs(m.T, k)
 	}
 	if m.Failed() {
