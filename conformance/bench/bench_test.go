@@ -17,9 +17,9 @@ import (
 // BenchmarkSoftHSM holds Sign and Issue against raw PKCS#11 sign plus verify
 // with the same number of sessions.
 func BenchmarkSoftHSM(b *testing.B) {
-	raw := newRawToken(b)
+	raw := newRawToken(b, token.Module, sessions)
 	for _, sync := range []bool{false, true} {
-		r := newRig(b, setup{Algorithm: "ecdsa-p256-sha256", SoftHSM: true, NoSync: !sync})
+		r := newRig(b, setup{NoSync: !sync, Backends: map[string]string{"main": hsm(token.Module, "none", sessions)}})
 		for _, lane := range []string{"sign", "issue"} {
 			for _, callers := range []int{1, 8, 64} {
 				b.Run(fmt.Sprintf("lane=%s/callers=%d/fsync=%t", lane, callers, sync), func(b *testing.B) {
@@ -36,7 +36,7 @@ func BenchmarkSoftHSM(b *testing.B) {
 // BenchmarkNetworkHSM does the same with a back-end that takes 2 ms a
 // signature on each of 16 sessions, as an HSM behind a network does.
 func BenchmarkNetworkHSM(b *testing.B) {
-	r := newRig(b, setup{Algorithm: "ecdsa-p256-sha256", Delay: "2ms", NoSync: true})
+	r := newRig(b, setup{NoSync: true, Backends: map[string]string{"main": softKey(", unsafe_faults: {delay: 2ms, sessions: 16}")}})
 	raw := rawSlow(b)
 	for _, lane := range []string{"sign", "issue"} {
 		b.Run("lane="+lane+"/callers=64", func(b *testing.B) {
@@ -51,7 +51,7 @@ func BenchmarkNetworkHSM(b *testing.B) {
 // BenchmarkIdle measures the memory of a daemon that has issued one token and
 // of its issuer, and the time from start to the first token.
 func BenchmarkIdle(b *testing.B) {
-	r := newRig(b, setup{Algorithm: "ecdsa-p256-sha256"})
+	r := newRig(b, setup{Backends: map[string]string{"main": softKey("")}})
 	must(b, r.lane(b, "issue")())
 	for b.Loop() {
 		var sum int64
@@ -94,25 +94,30 @@ func (r *rig) lane(b *testing.B, name string) subject {
 	if name == "issue" {
 		return func() error {
 			_, err := r.client.Issue(context.Background(), client.Request{
-				Profile: "bench", Subject: "bench/caller", Audience: []string{"https://api.example"},
+				Profile: "main", Subject: "bench/caller", Audience: []string{"https://api.example"},
 				Scope: []string{"read"}, TTL: 5 * time.Minute, Claims: json.RawMessage(`{"team":"core"}`),
 			})
 			return err
 		}
 	}
-	// The body is written once, as the raw side's message is: what is measured
-	// is the signature, not the issuer that writes.
-	body := r.body()
+	return r.sign("main")
+}
+
+// sign is one signature with a key. The body is written once, as the raw
+// side's message is: what is measured is the signature, not the issuer that
+// writes.
+func (r *rig) sign(key string) subject {
+	body := r.body(key)
 	return func() error {
-		_, err := r.client.Sign(context.Background(), "bench", body)
+		_, err := r.client.Sign(context.Background(), key, body)
 		return err
 	}
 }
 
 // body is a token body as an issuer would write it.
-func (r *rig) body() []byte {
+func (r *rig) body(key string) []byte {
 	now := time.Now().Unix()
-	header := fmt.Sprintf(`{"alg":"ES256","kid":%q,"typ":"at+jwt"}`, r.kid)
+	header := fmt.Sprintf(`{"alg":"ES256","kid":%q,"typ":"at+jwt"}`, r.kids[key])
 	payload := fmt.Sprintf(`{"aud":"https://api.example","exp":%d,"iat":%d,"iss":"https://signet.example","jti":"bench-%d","nbf":%d,"scope":"read","sub":"bench/caller","team":"core"}`,
 		now+300, now, time.Now().UnixNano(), now)
 	enc := base64.RawURLEncoding

@@ -29,10 +29,10 @@ type rawToken struct {
 	public   *ecdsa.PublicKey
 }
 
-// newRawToken logs in and makes a P-256 key of its own.
-func newRawToken(b *testing.B) *rawToken {
+// newRawToken logs in through a module and makes a P-256 key of its own.
+func newRawToken(b *testing.B, module string, sessions int) *rawToken {
 	b.Helper()
-	r := &rawToken{ctx: pkcs11.New(token.Module), sessions: make(chan pkcs11.SessionHandle, sessions)}
+	r := &rawToken{ctx: pkcs11.New(module), sessions: make(chan pkcs11.SessionHandle, sessions)}
 	must(b, r.ctx.Initialize())
 	b.Cleanup(func() { _ = r.ctx.Finalize() })
 	slot := r.slot(b)

@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,8 +25,9 @@ import (
 // sessions is how many PKCS#11 sessions each side has.
 const sessions = 2
 
-// program is the daemon, built once for all benchmarks.
-var program string
+// program is the daemon, built once for all benchmarks; shared is where the
+// secrets are that all of them use.
+var program, shared string
 
 // token is the SoftHSM token that both sides use; Module is "" without SoftHSM.
 var token softhsm.Token
@@ -58,12 +60,26 @@ func prepare(dir string) error {
 	if err := os.Setenv("SOFTHSM2_CONF", token.Conf); err != nil {
 		return err
 	}
+	if err := secrets(dir); err != nil {
+		return err
+	}
 	program = filepath.Join(dir, "signet")
 	out, err := exec.Command("go", "build", "-o", program, "../../daemon/cmd/signet").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("build the daemon: %w\n%s", err, out)
 	}
 	return nil
+}
+
+// secrets writes the PIN and what opens softkey's files.
+func secrets(dir string) error {
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		return err
+	}
+	shared = dir
+	return errors.Join(os.WriteFile(filepath.Join(dir, "pin"), []byte(token.PIN), 0o600),
+		os.WriteFile(filepath.Join(dir, "secret"), []byte(id.String()), 0o600))
 }
 
 func benchmarking() bool {
@@ -79,46 +95,50 @@ var configuration = template.Must(template.New("bench").Parse(`version: 1
 state_dir: {{.Dir}}/state
 runtime_dir: {{.Dir}}/run
 backends:
-{{- if .Delay}}
-  - name: main
-    type: softkey
-    softkey: {dir: {{.Dir}}/keys, secret: {file: {{.Dir}}/secret}, unsafe_faults: {delay: {{.Delay}}, sessions: 16}}
-{{- else if .Module}}
-  - name: main
-    type: pkcs11
-    pkcs11: {module: {{.Module}}, token_label: {{.Label}}, sessions: {{.Sessions}}, pin: {file: {{.Dir}}/pin}}
-{{- else}}
-  - name: main
-    type: softkey
-    softkey: {dir: {{.Dir}}/keys, secret: {file: {{.Dir}}/secret}}
+{{- range $name, $backend := .Backends}}
+  - {name: {{$name}}, {{$backend}}}
 {{- end}}
 keys:
-  - {name: bench, backend: main, algorithm: {{.Algorithm}}, format: jwt}
+{{- range $name, $backend := .Backends}}
+  - {name: {{$name}}, backend: {{$name}}, algorithm: ecdsa-p256-sha256, format: jwt}
+{{- end}}
 profiles:
-  - name: bench
-    key: bench
+{{- range $name, $backend := .Backends}}
+  - name: {{$name}}
+    key: {{$name}}
     issuer: https://signet.example
     type: at+jwt
-    callers: [{uid: {{.UID}}}]
+    callers: [{uid: {{$.UID}}}]
     audiences: [https://api.example]
     scopes: [read, write]
     subjects: ["bench/*"]
     max_ttl: 15m
     claims: {allowed: [team]}
+{{- end}}
 admins:
   - {uid: {{.UID}}, rights: [view, rotate]}
 ledger: {unsafe_no_sync: {{.NoSync}}}
 `))
 
-// A setup is one kind of daemon to measure.
+// A setup is one kind of daemon to measure. Each back-end has a key and a
+// profile of its own name; what is measured is the one called "main".
 type setup struct {
-	Algorithm string
-	NoSync    bool
-	Delay     string // softkey made slow: a network HSM
-	SoftHSM   bool
+	NoSync   bool
+	Backends map[string]string // name: the rest of its configuration
 
-	Dir, Module, Label string
-	UID, Sessions      int
+	Dir string
+	UID int
+}
+
+// softKey is a back-end with the options that are given.
+func softKey(options string) string {
+	return fmt.Sprintf("type: softkey, softkey: {dir: keys, secret: {file: %s/secret}%s}", shared, options)
+}
+
+// hsm is a back-end on the token that all share, through a module.
+func hsm(module, isolation string, sessions int) string {
+	return fmt.Sprintf("type: pkcs11, pkcs11: {module: %s, token_label: %s, pin: {file: %s/pin}, sessions: %d, isolation: %s, environment: [SOFTHSM2_CONF]}",
+		module, token.Label, shared, sessions, isolation)
 }
 
 // A rig is a running daemon and a client of it.
@@ -126,7 +146,7 @@ type rig struct {
 	client *client.Client
 	cmd    *exec.Cmd
 	dir    string
-	kid    string
+	kids   map[string]string // key -> kid of its first version
 }
 
 // pids are the processes whose CPU time counts: the daemon and its issuers.
@@ -167,24 +187,17 @@ func newRig(b *testing.B, s setup) *rig {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s.Dir, s.UID, s.Sessions = dir, os.Getuid(), sessions
-	id, err := age.GenerateX25519Identity()
-	if err != nil {
-		b.Fatal(err)
-	}
-	write(b, filepath.Join(dir, "secret"), id.String())
-	if s.SoftHSM {
-		s.Module, s.Label = token.Module, token.Label
-		write(b, filepath.Join(dir, "pin"), token.PIN)
-	}
+	s.Dir, s.UID = dir, os.Getuid()
 	var text bytes.Buffer
 	if err := configuration.Execute(&text, s); err != nil {
 		b.Fatal(err)
 	}
 	write(b, filepath.Join(dir, "signet.yaml"), text.String())
-	r := &rig{dir: dir}
+	r := &rig{dir: dir, kids: map[string]string{}}
 	r.start(b)
-	r.makeKey(b)
+	for name := range s.Backends {
+		r.makeKey(b, name)
+	}
 	return r
 }
 
@@ -229,16 +242,16 @@ func (r *rig) stop() {
 	_ = r.cmd.Wait()
 }
 
-func (r *rig) makeKey(b *testing.B) {
+func (r *rig) makeKey(b *testing.B, name string) {
 	b.Helper()
 	api, conn, err := client.DialAdmin(filepath.Join(r.dir, "run", "admin.sock"))
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer conn.Close()
-	reply, err := api.CreateKey(context.Background(), &signetv1.CreateKeyRequest{Name: "bench", Reason: "bench"})
+	reply, err := api.CreateKey(context.Background(), &signetv1.CreateKeyRequest{Name: name, Reason: "bench"})
 	if err != nil {
 		b.Fatal(err)
 	}
-	r.kid = reply.GetKey().GetVersions()[0].GetKid()
+	r.kids[name] = reply.GetKey().GetVersions()[0].GetKid()
 }
