@@ -49,14 +49,17 @@ func specs(cfg *config.Config) map[string]keyring.Spec {
 // longest is the longest lifetime that any profile gives a key's tokens: as
 // long as that, its public half is needed after its last signature.
 func (d *Daemon) longest(key string) time.Duration {
-	var most time.Duration
-	for _, p := range d.cfg.Profiles {
-		if p.Key == key {
-			most = max(most, p.MaxTTL.D())
-		}
-	}
 	// A caller that writes its own token may date it that much ahead.
-	return most + skew
+	return d.lifetimes[key] + skew
+}
+
+// lifetimes is the longest lifetime in any profile, by key.
+func lifetimes(all []config.Profile) map[string]time.Duration {
+	longest := map[string]time.Duration{}
+	for _, p := range all {
+		longest[p.Key] = max(longest[p.Key], p.MaxTTL.D())
+	}
+	return longest
 }
 
 // parts says how each back-end, issuer process, key and the ledger are.

@@ -58,6 +58,8 @@ type Daemon struct {
 	pipeline *server.Pipeline
 	sockets  sockets
 
+	lifetimes map[string]time.Duration // the longest that a profile gives, by key
+
 	mu   sync.Mutex     // some steps have parts that run at the same time
 	undo []func() error // in the order of the steps; run backwards
 }
@@ -69,6 +71,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 		cfg: cfg, opts: opts, started: now(), metrics: newMetrics(cfg, opts.Version),
 		log: newLog(opts.Stderr, cfg.Log), backends: map[string]signers.Backend{},
 		guards: map[string]*guard.Backend{}, issuers: map[string]*host.Process{},
+		lifetimes: lifetimes(cfg.Profiles),
 	}
 	err := d.start(ctx)
 	if err == nil {

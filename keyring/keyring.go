@@ -45,6 +45,10 @@ var (
 // all who wait for them, and putting a quarantine on record.
 const patience = 10 * time.Second
 
+// A start waits a moment for the keys that it opens, and opens more for as
+// long as warmth.
+const moment, warmth = time.Second, time.Minute
+
 // Options are what a Ring takes from outside. Now and Rand are required.
 type Options struct {
 	Now  func() time.Time
@@ -146,6 +150,7 @@ func (r *Ring) loadAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.makeRoom(names...)
 	for _, name := range names {
 		if err := r.reload(ctx, name); err != nil {
 			return err
@@ -161,12 +166,12 @@ func (r *Ring) loadAll(ctx context.Context) error {
 	return nil
 }
 
-// warm opens the keys that may sign, so that what is wrong shows at start. A
-// key that can't be opened now is tried again when it is needed: one back-end
-// that is down must not stop the keys of another, nor make them wait.
+// warm opens the keys that may sign, so that what is wrong shows at start. It
+// waits for that a moment: a back-end with thousands of keys, or one that is
+// down, goes on without it. A key that can't be opened now is tried again when
+// it is needed.
 func (r *Ring) warm(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+	ctx, cancel := context.WithTimeout(ctx, warmth)
 	perBackend := map[string][]*Key{}
 	for _, s := range *r.keys.Load() {
 		v := s.view.Load()
@@ -183,11 +188,23 @@ func (r *Ring) warm(ctx context.Context) {
 	for _, keys := range perBackend {
 		all.Go(func() {
 			for _, k := range keys {
+				if ctx.Err() != nil {
+					return
+				}
 				_, _ = k.open(ctx) // it is logged, and a problem from now on
 			}
 		})
 	}
-	all.Wait()
+	done := make(chan struct{})
+	go func() {
+		defer cancel()
+		all.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(moment):
+	}
 }
 
 // follow reloads names that another process has changed.
@@ -236,16 +253,21 @@ func (r *Ring) shelf(name string) *shelf {
 	if s, ok := (*r.keys.Load())[name]; ok {
 		return s
 	}
+	r.makeRoom(name)
+	return (*r.keys.Load())[name]
+}
+
+// makeRoom makes a place for each name that has none.
+func (r *Ring) makeRoom(names ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old := *r.keys.Load()
-	if s, ok := old[name]; ok {
-		return s
+	all := maps.Clone(*r.keys.Load())
+	for _, name := range names {
+		if all[name] == nil {
+			all[name] = &shelf{making: make(chan struct{}, 1)}
+		}
 	}
-	all := maps.Clone(old)
-	all[name] = &shelf{making: make(chan struct{}, 1)}
 	r.keys.Store(&all)
-	return all[name]
 }
 
 // look returns the view of a key that exists.

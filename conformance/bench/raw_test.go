@@ -68,23 +68,34 @@ func (r *rawToken) slot(b *testing.B) uint {
 	return 0
 }
 
+// makeKey makes the key that signAndVerify signs with.
 func (r *rawToken) makeKey(b *testing.B, s pkcs11.SessionHandle) {
+	b.Helper()
+	r.private, r.public = r.generate(b, s, "raw")
+}
+
+// generate makes a P-256 key as the daemon does.
+func (r *rawToken) generate(b *testing.B, s pkcs11.SessionHandle, id string) (pkcs11.ObjectHandle, *ecdsa.PublicKey) {
 	b.Helper()
 	p256, err := asn1.Marshal(asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7})
 	must(b, err)
-	pub, priv, err := r.ctx.GenerateKeyPair(s,
-		[]*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil)},
-		[]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, p256), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true)},
-		[]*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_SIGN, true), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true)})
+	attr := pkcs11.NewAttribute
+	pub, priv, err := r.ctx.GenerateKeyPair(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil)},
+		[]*pkcs11.Attribute{attr(pkcs11.CKA_EC_PARAMS, p256), attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_ID, []byte(id)), attr(pkcs11.CKA_LABEL, []byte(id))},
+		[]*pkcs11.Attribute{
+			attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_SENSITIVE, true), attr(pkcs11.CKA_EXTRACTABLE, false),
+			attr(pkcs11.CKA_SIGN, true), attr(pkcs11.CKA_SIGN_RECOVER, false), attr(pkcs11.CKA_DECRYPT, false), attr(pkcs11.CKA_UNWRAP, false),
+			attr(pkcs11.CKA_DERIVE, false), attr(pkcs11.CKA_ID, []byte(id)), attr(pkcs11.CKA_LABEL, []byte(id)),
+		})
 	must(b, err)
-	r.private = priv
-	attrs, err := r.ctx.GetAttributeValue(s, pub, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_EC_POINT, nil)})
+	attrs, err := r.ctx.GetAttributeValue(s, pub, []*pkcs11.Attribute{attr(pkcs11.CKA_EC_POINT, nil)})
 	must(b, err)
 	var point []byte
 	_, err = asn1.Unmarshal(attrs[0].Value, &point)
 	must(b, err)
-	r.public, err = ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
 	must(b, err)
+	return priv, public
 }
 
 // signAndVerify is what any daemon that verifies must at least do.

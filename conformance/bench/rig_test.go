@@ -3,11 +3,14 @@ package bench
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -99,13 +102,13 @@ backends:
   - {name: {{$name}}, {{$backend}}}
 {{- end}}
 keys:
-{{- range $name, $backend := .Backends}}
-  - {name: {{$name}}, backend: {{$name}}, algorithm: ecdsa-p256-sha256, format: jwt}
+{{- range .Keys}}
+  - {name: {{.}}, backend: {{$.BackendOf .}}, algorithm: ecdsa-p256-sha256, format: jwt}
 {{- end}}
 profiles:
-{{- range $name, $backend := .Backends}}
-  - name: {{$name}}
-    key: {{$name}}
+{{- range .Keys}}
+  - name: {{.}}
+    key: {{.}}
     issuer: https://signet.example
     type: at+jwt
     callers: [{uid: {{$.UID}}}]
@@ -124,10 +127,24 @@ ledger: {unsafe_no_sync: {{.NoSync}}}
 // profile of its own name; what is measured is the one called "main".
 type setup struct {
 	NoSync   bool
-	Backends map[string]string // name: the rest of its configuration
+	Backends map[string]string           // name: the rest of its configuration
+	Made     map[string]*ecdsa.PublicKey // more keys of main, which are in the token
 
 	Dir string
 	UID int
+}
+
+// Keys are the names of all keys.
+func (s setup) Keys() []string {
+	return slices.Concat(slices.Sorted(maps.Keys(s.Backends)), slices.Sorted(maps.Keys(s.Made)))
+}
+
+// BackendOf is where a key is.
+func (s setup) BackendOf(key string) string {
+	if _, ok := s.Backends[key]; ok {
+		return key
+	}
+	return "main"
 }
 
 // softKey is a back-end with the options that are given.
@@ -146,6 +163,7 @@ type rig struct {
 	client *client.Client
 	cmd    *exec.Cmd
 	dir    string
+	env    []string          // of the daemon
 	kids   map[string]string // key -> kid of its first version
 }
 
@@ -193,7 +211,10 @@ func newRig(b *testing.B, s setup) *rig {
 		b.Fatal(err)
 	}
 	write(b, filepath.Join(dir, "signet.yaml"), text.String())
-	r := &rig{dir: dir, kids: map[string]string{}}
+	r := &rig{dir: dir, env: os.Environ(), kids: map[string]string{}}
+	if s.Made != nil {
+		r.record(b, s.Made)
+	}
 	r.start(b)
 	for name := range s.Backends {
 		r.makeKey(b, name)
@@ -215,7 +236,7 @@ func (r *rig) start(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	r.cmd = exec.Command(program, "serve", "--config", filepath.Join(r.dir, "signet.yaml"))
+	r.cmd = r.serve()
 	r.cmd.Stdout, r.cmd.Stderr = log, log
 	if err := r.cmd.Start(); err != nil {
 		b.Fatal(err)
@@ -236,8 +257,16 @@ func (r *rig) start(b *testing.B) {
 	}
 }
 
+func (r *rig) serve() *exec.Cmd {
+	c := exec.Command(program, "serve", "--config", filepath.Join(r.dir, "signet.yaml"))
+	c.Env = r.env
+	return c
+}
+
 func (r *rig) stop() {
-	_ = r.client.Close()
+	if r.client != nil { // it may never have started
+		_ = r.client.Close()
+	}
 	_ = r.cmd.Process.Signal(syscall.SIGTERM)
 	_ = r.cmd.Wait()
 }

@@ -54,10 +54,10 @@ func (k checker) directories(c *Config) {
 
 func (k checker) backends(c *Config) {
 	k.some("backends", len(c.Backends))
-	var names []string
+	seen := map[string]bool{}
 	for i, b := range c.Backends {
 		at := fmt.Sprintf("backends[%d]", i)
-		names = k.unique(at+".name", b.Name, names)
+		k.unique(at+".name", b.Name, seen)
 		k.oneOf(at+".type", b.Type, "softkey", "pkcs11")
 		k.section(at, b)
 		k.limits(at, b)
@@ -125,11 +125,11 @@ func (k checker) secret(at string, s *Secret) {
 
 func (k checker) keys(c *Config) {
 	k.some("keys", len(c.Keys))
-	var names []string
+	seen, backends := map[string]bool{}, backendNames(c)
 	for i, key := range c.Keys {
 		at := fmt.Sprintf("keys[%d]", i)
-		names = k.unique(at+".name", key.Name, names)
-		k.refers(at+".backend", key.Backend, "backends", backendNames(c))
+		k.unique(at+".name", key.Name, seen)
+		k.refers(at+".backend", key.Backend, "backends", backends)
 		k.oneOf(at+".format", key.Format, "jwt")
 		if _, err := signers.Algorithm(key.Algorithm).Params(); err != nil {
 			k.wrong(at+".algorithm", quote(key.Algorithm)+" is not known", "one of "+joined(signers.Algorithms()))
@@ -139,11 +139,11 @@ func (k checker) keys(c *Config) {
 
 func (k checker) profiles(c *Config) {
 	k.some("profiles", len(c.Profiles))
-	var names []string
+	seen, keys := map[string]bool{}, keyNames(c)
 	for i, p := range c.Profiles {
 		at := fmt.Sprintf("profiles[%d]", i)
-		names = k.unique(at+".name", p.Name, names)
-		k.refers(at+".key", p.Key, "keys", keyNames(c))
+		k.unique(at+".name", p.Name, seen)
+		k.refers(at+".key", p.Key, "keys", keys)
 		k.need(at+".issuer", p.Issuer != "", "the name by which verifiers know you, often a URL")
 		k.need(at+".type", p.Type != "", "such as at+jwt; it keeps tokens of different purpose apart")
 		k.some(at+".callers", len(p.Callers))
@@ -262,48 +262,67 @@ func (k checker) oneOf(field, value string, allowed ...string) {
 }
 
 // unique wants a name that can name something and is not there yet.
-func (k checker) unique(field, name string, seen []string) []string {
+func (k checker) unique(field, name string, seen map[string]bool) {
 	const hint = "1 to 40 of a-z, 0-9 and '-', beginning with a letter"
 	switch {
 	case name == "":
 		k.wrong(field, "missing", hint)
 	case signers.KeyID(name).Check() != nil || len(name) > maxName || name[0] < 'a' || name[0] > 'z':
 		k.wrong(field, quote(name)+" is not a name", hint)
-	case slices.Contains(seen, name):
+	case seen[name]:
 		k.wrong(field, quote(name)+" is there already", "names are unique")
 	}
-	return append(seen, name)
+	seen[name] = true
 }
 
-func (k checker) refers(field, name, section string, names []string) {
-	names = slices.DeleteFunc(names, func(n string) bool { return n == "" })
-	hint := "one of " + strings.Join(names, ", ")
-	if len(names) == 0 {
-		hint = "add one under " + section
+// names is what a section has, in its order.
+type names struct {
+	all []string
+	has map[string]bool
+}
+
+func (n *names) add(name string) {
+	if name != "" {
+		n.all, n.has[name] = append(n.all, name), true
 	}
+}
+
+// hint offers what there is, as far as it fits in a line.
+func (n *names) hint(section string) string {
+	const most = 10
 	switch {
-	case slices.Contains(names, name):
+	case len(n.all) == 0:
+		return "add one under " + section
+	case len(n.all) > most:
+		return fmt.Sprintf("one of %s and %d more", strings.Join(n.all[:most], ", "), len(n.all)-most)
+	}
+	return "one of " + strings.Join(n.all, ", ")
+}
+
+func (k checker) refers(field, name, section string, there *names) {
+	switch {
+	case there.has[name]:
 	case name == "":
-		k.wrong(field, "missing", hint)
+		k.wrong(field, "missing", there.hint(section))
 	default:
-		k.wrong(field, quote(name)+" is not among "+section, hint)
+		k.wrong(field, quote(name)+" is not among "+section, there.hint(section))
 	}
 }
 
-func backendNames(c *Config) []string {
-	var names []string
+func backendNames(c *Config) *names {
+	n := &names{has: map[string]bool{}}
 	for _, b := range c.Backends {
-		names = append(names, b.Name)
+		n.add(b.Name)
 	}
-	return names
+	return n
 }
 
-func keyNames(c *Config) []string {
-	var names []string
+func keyNames(c *Config) *names {
+	n := &names{has: map[string]bool{}}
 	for _, key := range c.Keys {
-		names = append(names, key.Name)
+		n.add(key.Name)
 	}
-	return names
+	return n
 }
 
 func joined(algs []signers.Algorithm) string {

@@ -52,7 +52,7 @@ func TestLoadRefusesWhatItCannotTrust(t *testing.T) {
 		{"others may replace it", func(t *testing.T, p string) { must(t, os.Chmod(filepath.Dir(p), 0o777)) }, "anybody may replace it", "hint: chmod o-w "},
 		{"a directory", func(t *testing.T, p string) { must(t, os.Remove(p)); must(t, os.Mkdir(p, 0o700)) }, "is not a file", "hint: name signet.yaml itself"},
 		{"a pipe that nobody writes", func(t *testing.T, p string) { must(t, os.Remove(p)); must(t, syscall.Mkfifo(p, 0o600)) }, "is not a file", "hint: name signet.yaml itself"},
-		{"too large", func(t *testing.T, p string) { must(t, os.Truncate(p, maxFile+1)) }, "1048577 bytes, the limit is 1048576", "hint: split"},
+		{"too large", func(t *testing.T, p string) { must(t, os.Truncate(p, maxFile+1)) }, "4194305 bytes, the limit is 4194304", "hint: split"},
 		{"a mistake", func(t *testing.T, p string) { must(t, os.WriteFile(p, []byte("version: 2\n"), 0o600)) }, "signet.yaml:1:10: version: 2", "hint: version: 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

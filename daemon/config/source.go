@@ -111,7 +111,7 @@ func (s *source) show(e *Error) {
 // The parser's work grows with the square of the depth, and a configuration
 // is six levels deep.
 const (
-	maxFile  = 1 << 20 // bytes
+	maxFile  = 4 << 20 // bytes
 	maxDepth = 32
 )
 

@@ -11,7 +11,7 @@ package pkcs11
 // a version and then functions in a fixed order (section 5.2 of the standard).
 typedef unsigned long ck_ulong;
 typedef struct { unsigned char major, minor; void *fn[68]; } function_list;
-enum { fn_Login = 18, fn_SignInit = 42, fn_Sign = 43 };
+enum { fn_Login = 18, fn_GetAttributeValue = 24, fn_SignInit = 42, fn_Sign = 43 };
 
 typedef struct { ck_ulong mechanism; void *parameter; ck_ulong length; } ck_mechanism;
 typedef ck_ulong (*login_fn)(ck_ulong, ck_ulong, const unsigned char *, ck_ulong);
@@ -71,6 +71,21 @@ static void sign_batch(function_list *l, ck_ulong session, sign_batch_t *b, int 
 		if (j->rv != 0) break;
 	}
 	__atomic_store_n(&b->began, 0, __ATOMIC_RELAXED);
+}
+
+// The CKA_IDs of some objects; a length of -1 is of one that could not be read.
+enum { page_most = 128, id_most = 128 };
+typedef struct { ck_ulong type; void *value; ck_ulong length; } ck_attribute;
+typedef ck_ulong (*get_attribute_fn)(ck_ulong, ck_ulong, ck_attribute *, ck_ulong);
+typedef struct { ck_ulong object[page_most]; long length[page_most]; unsigned char id[page_most][id_most]; } id_page;
+
+// Reads n ids in one crossing, without asking for their lengths first.
+static void read_ids(function_list *l, ck_ulong session, id_page *p, int n) {
+	for (int i = 0; i < n; i++) {
+		ck_attribute a = { 0x102, p->id[i], id_most };
+		ck_ulong rv = ((get_attribute_fn)l->fn[fn_GetAttributeValue])(session, p->object[i], &a, 1);
+		p->length[i] = rv == 0 && a.length <= id_most ? (long)a.length : -1;
+	}
 }
 */
 import "C"
@@ -306,4 +321,24 @@ func (b *batch) get(i int) ([]byte, error) {
 // sign makes the first n signatures of a batch in one crossing.
 func (m *module) sign(s pkcs11.SessionHandle, b *batch, n int) {
 	C.sign_batch(m.list, C.ck_ulong(s), b.c, C.int(n))
+}
+
+// idsMost is how many objects' ids are read in one crossing.
+const idsMost = C.page_most
+
+// ids reads the CKA_ID of at most idsMost objects; nil is of one that can't be
+// read.
+func (m *module) ids(s pkcs11.SessionHandle, objects []pkcs11.ObjectHandle) [][]byte {
+	page := new(C.id_page)
+	for i, o := range objects {
+		page.object[i] = C.ck_ulong(o)
+	}
+	C.read_ids(m.list, C.ck_ulong(s), page, C.int(len(objects)))
+	all := make([][]byte, len(objects))
+	for i := range objects {
+		if n := page.length[i]; n >= 0 {
+			all[i] = C.GoBytes(unsafe.Pointer(&page.id[i]), C.int(n))
+		}
+	}
+	return all
 }

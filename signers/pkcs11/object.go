@@ -62,16 +62,16 @@ func (b *Backend) remove(s pkcs11.SessionHandle, p pair) error {
 // errHalf is also what a lost login looks like: private objects can't be seen.
 var errHalf = fmt.Errorf("half of the pair is missing: %w\nhint: destroy it, and make another", signers.ErrMismatch)
 
-// find locates a pair of the mechanism's kind and size.
-func (b *Backend) find(s pkcs11.SessionHandle, id signers.KeyID, m mechanism) (pair, error) {
-	p, err := b.locate(s, id)
+// find locates a pair of the mechanism's kind, to use it.
+func (b *Backend) find(s *session, id signers.KeyID, m mechanism) (pair, error) {
+	p, err := b.lookup(s, id)
 	if err != nil {
 		return pair{}, err
 	}
 	if p.private == 0 || p.public == 0 {
 		return pair{}, errHalf
 	}
-	kind, err := b.attribute(s, p.private, pkcs11.CKA_KEY_TYPE)
+	kind, err := b.attribute(s.handle, p.private, pkcs11.CKA_KEY_TYPE)
 	if err != nil {
 		return pair{}, err
 	}
@@ -87,12 +87,13 @@ func (b *Backend) locate(s pkcs11.SessionHandle, id signers.KeyID) (pair, error)
 	var p pair
 	for class, to := range map[uint]*pkcs11.ObjectHandle{pkcs11.CKO_PRIVATE_KEY: &p.private, pkcs11.CKO_PUBLIC_KEY: &p.public} {
 		all, err := b.called(s, class, id)
-		switch {
-		case err != nil:
+		if err == nil && len(all) > 1 {
+			err = b.several(s, all)
+		}
+		if err != nil {
 			return pair{}, err
-		case len(all) > 1:
-			return pair{}, fmt.Errorf("%d objects have this id or label: %w\nhint: find out who made the others, with `pkcs11-tool -O`", len(all), signers.ErrMismatch)
-		case len(all) == 1:
+		}
+		if len(all) == 1 {
 			*to = all[0]
 		}
 	}
@@ -100,6 +101,17 @@ func (b *Backend) locate(s pkcs11.SessionHandle, id signers.KeyID) (pair, error)
 		return p, signers.ErrNotFound
 	}
 	return p, b.sameAdopted(s, id, p)
+}
+
+// several is the error of more objects than one. They may be one after all: a
+// login that was lost between two searches gives each object another handle.
+func (b *Backend) several(s pkcs11.SessionHandle, all []pkcs11.ObjectHandle) error {
+	for _, o := range all {
+		if _, err := b.attribute(s, o, pkcs11.CKA_ID); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%d objects have this id or label: %w\nhint: find out who made the others, with `pkcs11-tool -O`", len(all), signers.ErrMismatch)
 }
 
 // called lists the objects of a class that have id as CKA_ID or as label; an

@@ -68,6 +68,7 @@ type Backend struct {
 	making *sync.Mutex   // one key generation at a time
 	pool   *pool
 	ladder ladder
+	lister lister
 
 	adminMu sync.Mutex // the session that finds, makes and destroys
 	admin   *session
@@ -161,7 +162,7 @@ func (b *Backend) Create(ctx context.Context, id signers.KeyID, alg signers.Algo
 	b.making.Lock()
 	defer b.making.Unlock()
 	err = b.with(ctx, func(s *session) error {
-		_, err := b.find(s.handle, id, mech)
+		_, err := b.locate(s.handle, id)
 		return err
 	})
 	if err == nil || errors.Is(err, signers.ErrMismatch) {
@@ -200,7 +201,7 @@ func (b *Backend) Open(ctx context.Context, id signers.KeyID, alg signers.Algori
 	}
 	var key signers.Key
 	err = b.with(ctx, func(s *session) error {
-		found, err := b.find(s.handle, id, mech)
+		found, err := b.find(s, id, mech)
 		if err != nil {
 			return fmt.Errorf("pkcs11: open %q: %w", id, err)
 		}

@@ -237,7 +237,7 @@ func (b *Backend) resolve(s *session, k *Key) (*place, error) {
 	if at := k.place.Load(); at != nil && at.life == s.life && at.login == s.login {
 		return at, nil
 	}
-	found, err := b.find(s.handle, k.id, k.mech)
+	found, err := b.find(s, k.id, k.mech)
 	if errors.Is(err, signers.ErrNotFound) || errors.Is(err, errHalf) {
 		// It was there: a login that was lost hides it, and a token that was
 		// reset has nothing until the module is initialised again.

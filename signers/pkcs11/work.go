@@ -81,6 +81,10 @@ func (b *Backend) collect(s *session, live []*request) (again []*request) {
 			sig, err = r.key.mech.output(r.key.alg, sig)
 		}
 		if err == nil {
+			if !good { // before the first of them knows
+				b.module.good.Add(1)
+				b.ladder.rose()
+			}
 			good = true
 			r.answer(sig, nil)
 			continue
@@ -89,10 +93,6 @@ func (b *Backend) collect(s *session, live []*request) (again []*request) {
 		if b.failed(r, err) {
 			again = append(again, r)
 		}
-	}
-	if good {
-		b.module.good.Add(1)
-		b.ladder.rose()
 	}
 	if last != nil {
 		// An error leaves an operation open on some modules: never sign with
