@@ -7,7 +7,8 @@ campaigns() {
 fuzz      every fuzz target for FUZZ_TIME each (5m)
 random    the property tests with CHECKS random cases each (10000), from SEED
 repeat    everything ROUNDS times (20) with the race detector, each in another order, from SEED
-bench     the benchmarks
+ckr       every CKR code at every PKCS #11 function, before and after; a minute of load with a wrong PIN
+bench     the benchmarks; a token of MANY_KEYS keys (10000) among them
 END
 }
 
@@ -45,7 +46,7 @@ conclude() {
 
 campaign() {
   case "$1" in
-  fuzz | random | repeat | bench) stage "campaign $1" "campaign_$1" ;;
+  fuzz | random | repeat | ckr | bench) stage "campaign $1" "campaign_$1" ;;
   *)
     echo "campaign $1 is not known; hint: --campaign list" >&2
     FAILED+=("campaign $1")
@@ -88,9 +89,28 @@ campaign_repeat() {
   conclude "$good" "$rounds"
 }
 
+campaign_ckr() {
+  local good=0
+  report ckr
+  held "every code at every function" 1 2 \
+    ckr_test 'EveryErrorAtEveryFunction' && good=$((good + 1))
+  held "a wrong PIN under load for a minute" 2 2 \
+    ckr_test 'APINThatIsRefusedIsNeverTriedAgain' && good=$((good + 1))
+  conclude "$good" 2
+}
+
+# ckr_test NAME runs one drill in full, and quotes what it counted.
+ckr_test() {
+  SIGNET_CAMPAIGN=ckr go test -count=1 -timeout 1h -v -run "$1" ./signers/pkcs11 >"$TMP/ckr.log"
+  local code=$?
+  grep -E '^(---|ok|FAIL)|_test.go:' "$TMP/ckr.log"
+  { echo '```'; grep -E '^(---|ok|FAIL)|_test.go:' "$TMP/ckr.log"; echo '```'; } >>"$REPORT"
+  return "$code"
+}
+
 campaign_bench() {
   report bench
-  if ! go test -run '^$' -bench . -timeout 1h ./conformance/bench | tee "$TMP/bench.txt"; then
+  if ! MANY_KEYS=${MANY_KEYS:-10000} go test -run '^$' -bench . -timeout 1h ./conformance/bench | tee "$TMP/bench.txt"; then
     conclude 0 1
     return
   fi

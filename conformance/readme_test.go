@@ -1,7 +1,9 @@
 package conformance
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -55,5 +57,30 @@ func TestTheREADMEsSessionIsRun(t *testing.T) {
 		if isSignet && !strings.Contains(string(script), "exec signet "+strings.ReplaceAll(command, "'monthly'", "monthly")) {
 			t.Errorf("the script does not run: signet %s", command)
 		}
+	}
+}
+
+// TestEveryLinkOfAPageLeadsSomewhere follows the links between our own files.
+func TestEveryLinkOfAPageLeadsSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
+	n := 0
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".md") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, l := range link.FindAllStringSubmatch(string(text), -1) {
+			n++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), l[1])); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+		return nil
+	})
+	if err != nil || n < 20 {
+		t.Errorf("%d links were followed, %v", n, err)
 	}
 }

@@ -114,7 +114,7 @@ func openPKCS11(ctx context.Context, d *Daemon, b config.Backend) (signers.Backe
 // configuration, and systemd's for credentials. None holds a secret.
 var moduleEnvironment = []string{
 	"CREDENTIALS_DIRECTORY", "HOME", "SOFTHSM2_CONF", "YUBIHSM_PKCS11_CONF", "P11NETHSM_CONFIG_FILE",
-	"ChrystokiConfigurationPath", "TPM2_PKCS11_STORE", "P11_KIT_SERVER_ADDRESS",
+	"ChrystokiConfigurationPath", "TPM2_PKCS11_STORE", "TPM2_PKCS11_TCTI", "P11_KIT_SERVER_ADDRESS",
 }
 
 // OpenRemote opens a back-end inside the process that is there for it alone.

@@ -34,5 +34,13 @@ func quirks(q config.Quirks) pkcs11.Quirks {
 		ReadOnlySessions: q.ReadOnlySessions, PublicReadOnly: q.PublicReadOnly,
 		EdDSAMechanism: uint(max(0, q.EdDSAMechanism)), EdDSAGenerate: uint(max(0, q.EdDSAGenerate)),
 		EdDSAParams: q.EdDSAParams, ECPoint: q.ECPoint, Omit: q.Omit, Unattested: q.Unattested,
+		Algorithms: algorithms(q.Algorithms),
 	}
+}
+
+func algorithms(names []string) (all []signers.Algorithm) {
+	for _, name := range names {
+		all = append(all, signers.Algorithm(name))
+	}
+	return all
 }

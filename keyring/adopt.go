@@ -14,6 +14,10 @@ import (
 // those that it makes for us, and that nobody has accepted that.
 var ErrUnattested = errors.New("the back-end does not vouch for all of it")
 
+// ErrNotAdopted says that there is no such key in the back-end, or that it is
+// not the one that was named or can't be a key of ours. It wraps the cause.
+var ErrNotAdopted = errors.New("not adopted")
+
 // An Adoption names a key that somebody else made.
 type Adoption struct {
 	Ref         string   // what the back-end calls it: for PKCS #11, CKA_ID in hex
@@ -50,9 +54,12 @@ func (r *Ring) adoptable(ctx context.Context, name string, spec Spec, a Adoption
 	}
 	adopter, ok := backend.(signers.Adopter)
 	if !ok {
-		return signers.Adopted{}, fmt.Errorf("back-end %q adopts no keys: %w", spec.Backend, signers.ErrUnsupported)
+		return signers.Adopted{}, fmt.Errorf("%w: back-end %q adopts no keys: %w\nhint: make one with signet key create", ErrNotAdopted, spec.Backend, signers.ErrUnsupported)
 	}
 	found, err := adopter.Adopt(ctx, a.Ref, a.Fingerprint, spec.Algorithm)
+	if errors.Is(err, signers.ErrMismatch) || errors.Is(err, signers.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", ErrNotAdopted, err)
+	}
 	if err != nil {
 		return signers.Adopted{}, err
 	}

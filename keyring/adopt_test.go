@@ -122,4 +122,5 @@ func TestAnAdoptedKeyIsDestroyedByItsKid(t *testing.T) {
 func TestABackendThatAdoptsNothingSaysSo(t *testing.T) {
 	_, err := newWorld(t).Adopt(t.Context(), "pay", spec, Adoption{Ref: "0a1b"})
 	is(t, err, signers.ErrUnsupported)
+	is(t, err, ErrNotAdopted)
 }

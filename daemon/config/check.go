@@ -131,9 +131,13 @@ func (k checker) keys(c *Config) {
 		k.unique(at+".name", key.Name, seen)
 		k.refers(at+".backend", key.Backend, "backends", backends)
 		k.oneOf(at+".format", key.Format, "jwt")
-		if _, err := signers.Algorithm(key.Algorithm).Params(); err != nil {
-			k.wrong(at+".algorithm", quote(key.Algorithm)+" is not known", "one of "+joined(signers.Algorithms()))
-		}
+		k.algorithm(at+".algorithm", key.Algorithm)
+	}
+}
+
+func (k checker) algorithm(field, name string) {
+	if _, err := signers.Algorithm(name).Params(); err != nil {
+		k.wrong(field, quote(name)+" is not known", "one of "+joined(signers.Algorithms()))
 	}
 }
 

@@ -91,6 +91,7 @@ type Quirks struct {
 	EdDSAParams      string   `yaml:"eddsa_params,omitempty" jsonschema:"enum=oid,enum=name" jsonschema_description:"CKA_EC_PARAMS of Ed25519: oid, the default, or name, the PrintableString edwards25519."`
 	ECPoint          string   `yaml:"ec_point,omitempty" jsonschema:"enum=auto,enum=raw,enum=der" jsonschema_description:"CKA_EC_POINT: raw, der (in an OCTET STRING), or auto, the default: its length tells."`
 	Omit             []string `yaml:"omit,omitempty" jsonschema_description:"Attributes that the module refuses in the template of a new key, such as CKA_SIGN_RECOVER. What the token says of them is read back all the same."`
+	Algorithms       []string `yaml:"algorithms,omitempty" jsonschema_description:"Algorithms to use, for a module that offers some that it can't do as signet needs; all that it offers if absent."`
 	Unattested       []string `yaml:"unattested,omitempty" jsonschema_description:"Attributes that the module reports wrongly, and which are therefore not held against a key. Only some can be: never CKA_SENSITIVE or CKA_EXTRACTABLE."`
 }
 

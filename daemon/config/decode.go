@@ -297,7 +297,7 @@ func (s *source) number(text string, v reflect.Value) bool {
 		v.SetString(text)
 		return true
 	case reflect.Int:
-		i, err := strconv.ParseInt(text, 10, 32)
+		i, err := strconv.ParseInt(text, 10, 34) // a vendor's mechanism has 32 bits, without a sign
 		v.SetInt(i)
 		return err == nil && plainNumber(text)
 	case reflect.Uint32:

@@ -127,6 +127,9 @@ func (k checker) quirks(at string, q Quirks) {
 			k.wrong(fmt.Sprintf("%s.unattested[%d]", at, i), quote(name)+" is always held against a key", "these can be left out: "+strings.Join(Unattestable, ", "))
 		}
 	}
+	for i, name := range q.Algorithms {
+		k.algorithm(fmt.Sprintf("%s.algorithms[%d]", at, i), name)
+	}
 	for i, name := range q.Omit {
 		if !slices.Contains(Omissible, name) {
 			k.wrong(fmt.Sprintf("%s.omit[%d]", at, i), "no template does without "+quote(name), "these can be left out: "+strings.Join(Omissible, ", "))

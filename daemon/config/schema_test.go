@@ -89,7 +89,7 @@ backends:
       isolation: process
       hang_after: 1s
       environment: [A]
-      quirks: {initialize_args: a, max_sessions: 3, login: session, read_only_sessions: true, public_read_only: true, eddsa_mechanism: 1, eddsa_generate: 2, eddsa_params: name, ec_point: raw, omit: [CKA_WRAP], unattested: [CKA_LOCAL]}
+      quirks: {initialize_args: a, max_sessions: 3, login: session, read_only_sessions: true, public_read_only: true, eddsa_mechanism: 1, eddsa_generate: 2, eddsa_params: name, ec_point: raw, omit: [CKA_WRAP], algorithms: [ed25519], unattested: [CKA_LOCAL]}
       pin: {credential: c}
     limits: {in_flight: 1, rate: 2, failures: 3, pause: 1s}
     health: {every: 1s, timeout: 1s, off: true}

@@ -45,6 +45,7 @@ var rows = []row{
 	{is: keyring.ErrTooEarly, code: codes.FailedPrecondition},
 	{is: keyring.ErrIllegalMove, code: codes.FailedPrecondition},
 	{is: keyring.ErrUnattested, code: codes.FailedPrecondition},
+	{is: keyring.ErrNotAdopted, code: codes.FailedPrecondition},
 	{is: keyring.ErrExists, code: codes.AlreadyExists},
 	{is: keyring.ErrConflict, code: codes.Aborted, say: "the key's record changed meanwhile\nhint: look at it with `signet key list` and try again"},
 	{is: plugins.ErrRefused, code: codes.InvalidArgument},

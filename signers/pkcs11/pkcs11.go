@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -219,6 +220,9 @@ func (b *Backend) mechanism(ctx context.Context, id signers.KeyID, alg signers.A
 	mech, err := mechanismOf(alg, b.cfg.Quirks)
 	if err != nil {
 		return mechanism{}, err
+	}
+	if only := b.cfg.Quirks.Algorithms; len(only) > 0 && !slices.Contains(only, alg) {
+		return mechanism{}, fmt.Errorf("pkcs11: quirks.algorithms leaves %s out: %w", alg, signers.ErrUnsupported)
 	}
 	if !b.mechs[mech.id] || !b.mechs[mech.generate] {
 		return mechanism{}, fmt.Errorf("pkcs11: the token does not offer %s: %w", alg, signers.ErrUnsupported)

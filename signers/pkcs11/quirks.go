@@ -34,6 +34,10 @@ type Quirks struct {
 	// what a key of ours must be.
 	Omit []string
 
+	// Algorithms are those to use; all that the module offers if there are
+	// none. Some modules offer what they can't do as a key of ours must.
+	Algorithms []signers.Algorithm
+
 	// Unattested are attributes that the module reports wrongly, by name. Only
 	// those that [Quirks] may leave out: a key that may leave the token now is
 	// never admitted.

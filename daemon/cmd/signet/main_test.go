@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -30,6 +31,12 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: setup,
+		Condition: func(name string) (bool, error) {
+			if name != "required" {
+				return false, fmt.Errorf("condition %q is not known", name)
+			}
+			return os.Getenv("REQUIRE_SOFTHSM") != "", nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"ready": ready,
 		},
@@ -44,6 +51,11 @@ func setup(env *testscript.Env) error {
 		return err
 	}
 	env.Defer(func() { _ = os.RemoveAll(dir) })
+	repo, err := filepath.Abs("../../..")
+	if err != nil {
+		return err
+	}
+	env.Setenv("REPO", repo)
 	env.Setenv("D", dir)
 	env.Setenv("UID", fmt.Sprint(os.Getuid()))
 	env.Setenv("OTHER", fmt.Sprint(os.Getuid()+1))
