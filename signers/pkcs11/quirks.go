@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/asn1"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -60,6 +61,9 @@ var omissible = map[string]uint{
 
 // Excusable returns the attributes that Quirks.Unattested may name.
 func Excusable() []string { return slices.Clone(excusable) }
+
+// Omissible returns the attributes that Quirks.Omit may name.
+func Omissible() []string { return slices.Collect(maps.Keys(omissible)) }
 
 func (q Quirks) check() error {
 	for _, name := range q.Unattested {
