@@ -3,10 +3,6 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/json"
-	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +11,6 @@ import (
 	signetv1 "github.com/signetd/signet/daemon/api/v1"
 	"github.com/signetd/signet/daemon/config"
 	"github.com/signetd/signet/daemon/metrics"
-	"github.com/signetd/signet/daemon/policy"
 	"github.com/signetd/signet/daemon/server"
 	"github.com/signetd/signet/keyring"
 	"github.com/signetd/signet/signers"
@@ -117,60 +112,6 @@ func backendPart(name string, r signers.Report) *signetv1.Part {
 	return p
 }
 
-// profiles are the configuration's profiles, as policy takes them.
-func profiles(cfg *config.Config) ([]policy.Profile, error) {
-	var all []policy.Profile
-	for _, p := range cfg.Profiles {
-		to := policy.Profile{
-			Name: p.Name, Key: p.Key, Format: cfg.FormatOf(p.Key), Type: p.Type, Issuer: p.Issuer,
-			Audiences: p.Audiences, Scopes: p.Scopes, Subjects: p.Subjects, MaxTTL: p.MaxTTL.D(),
-			AllowedClaims: p.Claims.Allowed, RequireHolder: p.RequireHolder,
-		}
-		var err error
-		if to.FixedClaims, err = fixed(p.Claims.Fixed); err != nil {
-			return nil, fmt.Errorf("profile %q: claims.fixed: %w", p.Name, err)
-		}
-		if to.Conditions, err = conditions(p.Conditions); err != nil {
-			return nil, fmt.Errorf("profile %q: %w", p.Name, err)
-		}
-		for _, c := range p.Callers {
-			to.Callers = append(to.Callers, callerRule(c))
-		}
-		all = append(all, to)
-	}
-	return all, nil
-}
-
-// fixed are claims from YAML as JSON.
-func fixed(claims map[string]any) (map[string]json.RawMessage, error) {
-	all := map[string]json.RawMessage{}
-	for name, value := range claims {
-		raw, err := json.Marshal(value)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w\nhint: a claim's value is text, a whole number, true, false, a list or a map", name, err)
-		}
-		all[name] = raw
-	}
-	return all, nil
-}
-
-// conditions reads Cedar policies.
-func conditions(files []string) ([]policy.Condition, error) {
-	var all []policy.Condition
-	for _, file := range files {
-		text, err := os.ReadFile(file) //nolint:gosec // named by the configuration
-		if err != nil {
-			return nil, fmt.Errorf("conditions: %w", err)
-		}
-		all = append(all, policy.Condition{File: file, Text: string(text)})
-	}
-	return all, nil
-}
-
-func callerRule(c config.Caller) policy.CallerRule {
-	return policy.CallerRule{UID: c.UID, GID: c.GID, Unit: c.Unit, Cgroup: c.Cgroup, Exe: c.Exe}
-}
-
 // newMetrics makes the metrics for the profiles there are.
 func newMetrics(cfg *config.Config, version string) *metrics.Metrics {
 	var names []string
@@ -215,15 +156,4 @@ func (d *Daemon) measureBackends() {
 		}
 		return all
 	})
-}
-
-// CheckPolicy builds the policy of a configuration and throws it away: what it
-// finds is what a start would find.
-func CheckPolicy(cfg *config.Config) error {
-	all, err := profiles(cfg)
-	if err != nil {
-		return err
-	}
-	_, err = policy.New(all, policy.Options{Now: now, Rand: rand.Reader, Skew: skew})
-	return err
 }

@@ -152,22 +152,6 @@ func (d *Daemon) directories(context.Context) error {
 	return prepareDir(d.cfg.RuntimeDir, 0o755)
 }
 
-// skew is how far a caller's clock may be ahead of ours.
-const skew = time.Minute
-
-func (d *Daemon) openGate(context.Context) error {
-	all, err := profiles(d.cfg)
-	if err != nil {
-		return err
-	}
-	d.gate, err = policy.New(all, policy.Options{Now: now, Rand: rand.Reader, Skew: skew})
-	if err != nil {
-		return err
-	}
-	// A rule that needs what this kernel or user can't read would only deny.
-	return d.gate.CheckHost()
-}
-
 // openLedger opens the ledger and writes that the daemon started.
 func (d *Daemon) openLedger(context.Context) error {
 	sink, tail, err := audit.OpenFile(audit.FileOptions{

@@ -33,7 +33,11 @@ func BenchmarkManyKeys(b *testing.B) {
 	ten, many := newManyRig(b, 10), newManyRig(b, n)
 	b.Run(fmt.Sprintf("keys=%d", n), func(b *testing.B) {
 		for b.Loop() {
-			first := many.restart(b, func() subject { return many.sign("k7") })
+			var starts []time.Duration
+			for range 3 {
+				starts = append(starts, many.restart(b, func() subject { return many.sign("k7") }))
+			}
+			first := slices.Sorted(slices.Values(starts))[1]
 			many.open(b)
 			was, is := versus(b, 8, append(ten.pids(b), many.pids(b)...), ten.each(), many.each())
 			report(b, was, is)

@@ -36,6 +36,9 @@ var program, shared string
 var token softhsm.Token
 
 func TestMain(m *testing.M) {
+	if socket := os.Getenv(echoAt); socket != "" {
+		panic(serveEcho(socket))
+	}
 	dir, err := os.MkdirTemp("", "signet-bench-")
 	if err != nil {
 		panic(err)

@@ -96,6 +96,9 @@ func compile(p Profile, i int) (*profile, error) {
 	c.callers(p.Callers)
 	c.lifetime(p.MaxTTL)
 	c.unique("audiences", p.Audiences, true, func(s string) bool { return sound(s, maxSubject) })
+	if i := slices.Index(p.Audiences, "*"); i >= 0 {
+		c.bad(fmt.Sprintf("audiences[%d]", i), "list each audience; a token for everybody can be replayed by everybody", "* is no pattern here")
+	}
 	c.unique("scopes", p.Scopes, false, isScopeToken)
 	done := &profile{
 		Profile: p, audiences: setOf(p.Audiences), scopes: setOf(p.Scopes), claims: setOf(p.AllowedClaims),

@@ -92,13 +92,38 @@ func checkFile(f *os.File, r rule) error {
 	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%w: %q is a %s\nhint: name a regular file", ErrSource, f.Name(), kindOf(info.Mode()))
-	}
-	if mode := info.Mode().Perm(); mode&r.bits != 0 {
-		return fmt.Errorf("%w: file %q has mode %04o\nhint: "+r.hint, ErrUnsafe, f.Name(), mode, f.Name())
+	if err := r.check(f.Name(), info.Mode()); err != nil {
+		return err
 	}
 	return checkOwner("file", f.Name(), owner)
+}
+
+func (r rule) check(path string, mode fs.FileMode) error {
+	if !mode.IsRegular() {
+		return fmt.Errorf("%w: %q is a %s\nhint: name a regular file", ErrSource, path, kindOf(mode))
+	}
+	if mode.Perm()&r.bits != 0 {
+		return fmt.Errorf("%w: file %q has mode %04o\nhint: "+r.hint, ErrUnsafe, path, mode.Perm(), path)
+	}
+	return nil
+}
+
+// Look says what is wrong with a file that is to hold a secret, as far as
+// whoever asks can see: it is not opened, and may be another user's.
+func (s Source) Look() error {
+	if s.File == "" {
+		return nil
+	}
+	info, err := os.Lstat(s.File)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return missing(s.File, fs.ErrNotExist)
+	case err != nil:
+		return nil //nolint:nilerr // not ours to see; a start says more
+	case info.Mode()&fs.ModeSymlink != 0:
+		return missing(s.File, unix.ELOOP)
+	}
+	return forOwner.check(s.File, info.Mode())
 }
 
 func kindOf(m fs.FileMode) string {

@@ -188,7 +188,7 @@ func initialise(c *cobra.Command, dir string, asJSON bool) error {
 func checkConfig(c *cobra.Command, path string, asJSON bool) error {
 	cfg, err := config.Load(path)
 	if err == nil {
-		err = daemon.CheckPolicy(cfg)
+		err = daemon.Check(cfg)
 	}
 	if asJSON {
 		var found config.Errors
