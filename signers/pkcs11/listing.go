@@ -46,11 +46,9 @@ func (b *Backend) lookup(s *session, id signers.KeyID) (pair, error) {
 	if p, ok := b.listed(s, id); ok {
 		return p, nil
 	}
-	if _, _, other := adopted(id); other {
-		return b.locate(s.handle, id)
-	}
 	begun := monotonic()
-	if _, err := b.search(s.handle, pkcs11.CKO_PRIVATE_KEY, pkcs11.NewAttribute(pkcs11.CKA_ID, []byte(id))); err != nil {
+	byID, err := b.byID(s.handle, id)
+	if err != nil {
 		return pair{}, err
 	}
 	if took := time.Duration(monotonic() - begun); took > slowSearch && b.list(s, took*listingWorth) {
@@ -58,7 +56,10 @@ func (b *Backend) lookup(s *session, id signers.KeyID) (pair, error) {
 			return p, nil
 		}
 	}
-	return b.locate(s.handle, id)
+	if len(byID) == 0 {
+		return pair{}, signers.ErrNotFound
+	}
+	return b.pairOf(s.handle, id, byID)
 }
 
 // listed is the pair that the latest listing has under id, if the token still
@@ -106,7 +107,7 @@ func (b *Backend) list(s *session, budget time.Duration) bool {
 
 // listClass reads the CKA_ID of every object of a class.
 func (b *Backend) listClass(s *session, class uint, end int64) (map[string][]pkcs11.ObjectHandle, error) {
-	objects, err := b.search(s.handle, class)
+	objects, err := b.search(s.handle, pkcs11.NewAttribute(pkcs11.CKA_CLASS, class))
 	if err != nil {
 		return nil, err
 	}

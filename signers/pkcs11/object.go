@@ -84,23 +84,59 @@ func (b *Backend) find(s *session, id signers.KeyID, m mechanism) (pair, error) 
 // locate finds the objects called id. More than one of a class is an error:
 // one of them is not ours, and which can't be told.
 func (b *Backend) locate(s pkcs11.SessionHandle, id signers.KeyID) (pair, error) {
-	var p pair
-	for class, to := range map[uint]*pkcs11.ObjectHandle{pkcs11.CKO_PRIVATE_KEY: &p.private, pkcs11.CKO_PUBLIC_KEY: &p.public} {
-		all, err := b.called(s, class, id)
-		if err == nil && len(all) > 1 {
-			err = b.several(s, all)
-		}
+	byID, err := b.byID(s, id)
+	if err != nil {
+		return pair{}, err
+	}
+	return b.pairOf(s, id, byID)
+}
+
+// byID lists the objects whose CKA_ID is that of the key called id.
+func (b *Backend) byID(s pkcs11.SessionHandle, id signers.KeyID) ([]pkcs11.ObjectHandle, error) {
+	value := []byte(id)
+	if ckaID, _, ok := adopted(id); ok {
+		value = ckaID
+	}
+	return b.search(s, pkcs11.NewAttribute(pkcs11.CKA_ID, value))
+}
+
+// pairOf makes a pair of the objects with the key's CKA_ID and of those with
+// its label; an adopted key has a label of its own.
+func (b *Backend) pairOf(s pkcs11.SessionHandle, id signers.KeyID, all []pkcs11.ObjectHandle) (pair, error) {
+	if _, _, other := adopted(id); !other {
+		byLabel, err := b.search(s, pkcs11.NewAttribute(pkcs11.CKA_LABEL, []byte(id)))
 		if err != nil {
 			return pair{}, err
 		}
-		if len(all) == 1 {
-			*to = all[0]
+		all = slices.Compact(slices.Sorted(slices.Values(append(all, byLabel...))))
+	}
+	classes := map[uint64][]pkcs11.ObjectHandle{}
+	for _, o := range all {
+		class, err := b.attribute(s, o, pkcs11.CKA_CLASS)
+		if err != nil {
+			return pair{}, err
 		}
+		classes[ulong(class)] = append(classes[ulong(class)], o)
 	}
-	if p == (pair{}) {
-		return p, signers.ErrNotFound
+	private, public := classes[pkcs11.CKO_PRIVATE_KEY], classes[pkcs11.CKO_PUBLIC_KEY]
+	switch {
+	case len(private) > 1:
+		return pair{}, b.several(s, private)
+	case len(public) > 1:
+		return pair{}, b.several(s, public)
+	case len(private)+len(public) == 0: // or a certificate alone
+		return pair{}, signers.ErrNotFound
 	}
+	p := pair{only(private), only(public)}
 	return p, b.sameAdopted(s, id, p)
+}
+
+// only is the one handle there is, or none.
+func only(all []pkcs11.ObjectHandle) pkcs11.ObjectHandle {
+	if len(all) == 0 {
+		return 0
+	}
+	return all[0]
 }
 
 // several is the error of more objects than one. They may be one after all: a
@@ -112,20 +148,6 @@ func (b *Backend) several(s pkcs11.SessionHandle, all []pkcs11.ObjectHandle) err
 		}
 	}
 	return fmt.Errorf("%d objects have this id or label: %w\nhint: find out who made the others, with `pkcs11-tool -O`", len(all), signers.ErrMismatch)
-}
-
-// called lists the objects of a class that have id as CKA_ID or as label; an
-// adopted key is found by its own CKA_ID.
-func (b *Backend) called(s pkcs11.SessionHandle, class uint, id signers.KeyID) ([]pkcs11.ObjectHandle, error) {
-	if ckaID, _, ok := adopted(id); ok {
-		return b.search(s, class, pkcs11.NewAttribute(pkcs11.CKA_ID, ckaID))
-	}
-	byID, err := b.search(s, class, pkcs11.NewAttribute(pkcs11.CKA_ID, []byte(id)))
-	if err != nil {
-		return nil, err
-	}
-	byLabel, err := b.search(s, class, pkcs11.NewAttribute(pkcs11.CKA_LABEL, []byte(id)))
-	return slices.Compact(slices.Sorted(slices.Values(append(byID, byLabel...)))), err
 }
 
 // sameAdopted holds an adopted pair against the fingerprint in its id.
@@ -158,9 +180,8 @@ func (b *Backend) sameAdopted(s pkcs11.SessionHandle, id signers.KeyID, p pair) 
 	return fmt.Errorf("the key with this CKA_ID has the fingerprint %s: %w\nhint: name it, if that is the key that you mean", has, signers.ErrMismatch)
 }
 
-// search lists objects of a class that have an attribute.
-func (b *Backend) search(s pkcs11.SessionHandle, class uint, want ...*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
-	want = append(want, pkcs11.NewAttribute(pkcs11.CKA_CLASS, class))
+// search lists the objects that have these attributes.
+func (b *Backend) search(s pkcs11.SessionHandle, want ...*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
 	if err := b.module.ctx.FindObjectsInit(s, want); err != nil {
 		return nil, failed("C_FindObjectsInit", err)
 	}
@@ -330,7 +351,7 @@ func (b *Backend) List(ctx context.Context) (ids []signers.KeyID, err error) {
 	}
 	err = b.with(ctx, func(s *session) error {
 		ids = nil
-		objects, err := b.search(s.handle, pkcs11.CKO_PRIVATE_KEY)
+		objects, err := b.search(s.handle, pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY))
 		if err != nil {
 			return fmt.Errorf("pkcs11: list: %w", err)
 		}
