@@ -24,6 +24,7 @@ var mayImport = map[string][]string{
 	"signers/softkey": {"signers"},
 	"signers/pkcs11":  {"signers"},
 	"signers/stream":  {},
+	"signers/awskms":  {"signers"},
 	"signers/guard":   {"signers"},
 	"signers/api/v1":  {},
 	"signers/remote":  {"signers", "signers/api/v1", "signers/stream"},
@@ -55,7 +56,7 @@ var mayImport = map[string][]string{
 	"daemon": {
 		"daemon/api/v1", "daemon/audit", "daemon/config", "daemon/metrics", "daemon/peer", "daemon/policy",
 		"daemon/secret", "daemon/server", "keyring", "keyring/filestore", "plugins", "plugins/host",
-		"plugins/jwt", "signers", "signers/guard", "signers/pkcs11", "signers/remote", "signers/softkey",
+		"plugins/jwt", "signers", "signers/awskms", "signers/guard", "signers/pkcs11", "signers/remote", "signers/softkey",
 	},
 	"daemon/cmd/signet": {
 		"conformance", "conformance/report", "conformance/shim", "conformance/signertest",
@@ -69,6 +70,7 @@ var mayImport = map[string][]string{
 	"conformance/cmd/failures": {},
 	"conformance/softhsm":      {},
 	"conformance/shim":         {},
+	"conformance/fakekms":      {},
 	"conformance/opencryptoki": {},
 	"conformance/report":       {"conformance"},
 	"conformance/signertest":   {"conformance", "signers"},
@@ -128,6 +130,10 @@ var libraries = []struct {
 	packages    []string
 }{
 	{"github.com/miekg/pkcs11", "only one package talks to an HSM, and one sets up a token", []string{"signers/pkcs11", "conformance/opencryptoki"}},
+	{"github.com/aws/aws-sdk-go-v2", "one package talks to AWS", []string{"signers/awskms"}},
+	{"github.com/aws/aws-sdk-go-v2/config", "one package talks to AWS", []string{"signers/awskms"}},
+	{"github.com/aws/aws-sdk-go-v2/service/kms", "one package talks to AWS", []string{"signers/awskms"}},
+	{"github.com/aws/smithy-go", "one package talks to AWS", []string{"signers/awskms"}},
 	{"filippo.io/age", "only softkey opens key files; init makes their secret", []string{"signers/softkey", "daemon/cmd/signet", "daemon/cmd/signet/demo"}},
 	{"github.com/go-jose/go-jose/v4", "JWK and its thumbprint, for the kid and the JWKS", []string{"keyring", "plugins/jwt"}},
 	{"github.com/go-json-experiment/json", "there is one strict decoder", []string{"plugins/strictjson"}},

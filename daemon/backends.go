@@ -12,6 +12,7 @@ import (
 	"github.com/signetd/signet/daemon/secret"
 	"github.com/signetd/signet/plugins/host"
 	"github.com/signetd/signet/signers"
+	"github.com/signetd/signet/signers/awskms"
 	"github.com/signetd/signet/signers/guard"
 	"github.com/signetd/signet/signers/remote"
 	"github.com/signetd/signet/signers/softkey"
@@ -21,6 +22,7 @@ import (
 var openers = map[string]func(context.Context, *Daemon, config.Backend) (signers.Backend, error){
 	"softkey": openSoftkey,
 	"pkcs11":  openPKCS11,
+	"awskms":  openAWSKMS,
 }
 
 // openBackends opens every back-end of the configuration, each behind a guard.
@@ -78,6 +80,18 @@ func (d *Daemon) lookAfter(g *guard.Backend, b config.Backend) {
 			return
 		}
 	}
+}
+
+func openAWSKMS(ctx context.Context, d *Daemon, b config.Backend) (signers.Backend, error) {
+	a := b.AWSKMS
+	backend, err := awskms.Open(ctx, awskms.Config{
+		Region: a.Region, AliasPrefix: a.AliasPrefix, Endpoint: a.Endpoint, AllowEndpoint: a.AllowEndpoint,
+		DeleteAfter: a.DeleteAfter, Settle: a.Settle.D(), Now: now, Log: d.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return backend, nil
 }
 
 // openPKCS11 opens an HSM: in this process, or in one of its own.

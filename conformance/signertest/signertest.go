@@ -32,6 +32,11 @@ type Subject struct {
 	// Faults are what can be made to go wrong, for the checks of level 3.
 	Faults []Fault
 
+	// RawMost is how many bytes the back-end takes, and at least one, of a
+	// message that it hashes itself, as for Ed25519; 0: any number. What it
+	// does not take it refuses by name, and never cuts.
+	RawMost int
+
 	// Slow has the largest RSA keys made too, which takes minutes on some.
 	Slow bool
 }

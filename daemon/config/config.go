@@ -42,9 +42,10 @@ type Lifecycle struct {
 // A Backend is a place where private keys live.
 type Backend struct {
 	Name    string   `yaml:"name" jsonschema:"required" jsonschema_description:"Its name in this file."`
-	Type    string   `yaml:"type" jsonschema:"required,enum=softkey,enum=pkcs11" jsonschema_description:"softkey (encrypted files) or pkcs11 (an HSM)."`
+	Type    string   `yaml:"type" jsonschema:"required,enum=softkey,enum=pkcs11,enum=awskms" jsonschema_description:"softkey (encrypted files), pkcs11 (an HSM) or awskms (AWS KMS)."`
 	Softkey *Softkey `yaml:"softkey,omitempty" jsonschema_description:"Settings of type softkey."`
 	PKCS11  *PKCS11  `yaml:"pkcs11,omitempty" jsonschema_description:"Settings of type pkcs11."`
+	AWSKMS  *AWSKMS  `yaml:"awskms,omitempty" jsonschema_description:"Settings of type awskms."`
 	Limits  Limits   `yaml:"limits,omitempty" jsonschema_description:"What keeps it from harming the others when it is slow or sick."`
 	Health  Health   `yaml:"health,omitempty" jsonschema_description:"How it is looked after."`
 }
@@ -76,6 +77,17 @@ type PKCS11 struct {
 	HangAfter   Duration `yaml:"hang_after,omitempty" jsonschema_description:"How long one signature may take inside the module before it counts as hanging; 3s if absent. With isolation: process the process is then ended and started again."`
 	Environment []string `yaml:"environment,omitempty" jsonschema_description:"Variables of the daemon's environment that the module's process gets, beside those that are known to name a module's own configuration."`
 	Quirks      Quirks   `yaml:"quirks,omitempty" jsonschema_description:"What this vendor's module does otherwise. signers/pkcs11/README.md has the modules that are known."`
+}
+
+// AWSKMS are the settings of AWS KMS. Credentials are none of them: the SDK's
+// default chain finds them.
+type AWSKMS struct {
+	Region        string   `yaml:"region" jsonschema:"required" jsonschema_description:"The region of the keys, such as eu-central-1. A multi-region key is used in this region alone."`
+	AliasPrefix   string   `yaml:"alias_prefix,omitempty" jsonschema_description:"What the aliases of our keys begin with, after alias/; signet/ if absent. Daemons that do not share keys have prefixes of their own."`
+	Endpoint      string   `yaml:"endpoint,omitempty" jsonschema_description:"URL of another endpoint than the region's, such as a VPC endpoint."`
+	AllowEndpoint bool     `yaml:"allow_endpoint,omitempty" jsonschema_description:"The endpoint may be off loopback: whoever answers there sees what is signed."`
+	DeleteAfter   int      `yaml:"delete_after_days,omitempty" jsonschema:"minimum=7,maximum=30" jsonschema_description:"Days between destroying a key and its end, in which it can be saved and not used; 30 if absent."`
+	Settle        Duration `yaml:"settle,omitempty" jsonschema_description:"For how long the service may not find what was just made; 30s if absent."`
 }
 
 // Quirks are what vendors' modules do otherwise than the standard, or than

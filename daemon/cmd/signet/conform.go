@@ -26,11 +26,12 @@ import (
 
 // conformOptions are the flags of `signet conform signer`.
 type conformOptions struct {
-	config, backend string
-	level           int
-	algorithms      []string
-	slow, json      bool
-	junit           string
+	config     *string
+	backend    string
+	level      int
+	algorithms []string
+	slow, json bool
+	junit      string
 }
 
 func newConform() *cobra.Command {
@@ -59,7 +60,7 @@ status is 1. The levels, each with those below it:
 		Args: cobra.NoArgs,
 	}
 	f := c.Flags()
-	f.StringVarP(&o.config, "config", "c", "signet.yaml", "the configuration")
+	o.config = configFlag(c)
 	f.StringVar(&o.backend, "backend", "", "the back-end's name; may be left out if there is one")
 	f.IntVar(&o.level, "level", signertest.LevelConcurrency, "the highest level to run")
 	f.StringSliceVar(&o.algorithms, "algorithm", nil, "an algorithm to check in depth; those of the configuration's keys if absent")
@@ -72,7 +73,7 @@ status is 1. The levels, each with those below it:
 
 // conformSigner runs the suite and says what came of it.
 func conformSigner(c *cobra.Command, o conformOptions) error {
-	cfg, err := config.Load(o.config)
+	cfg, err := config.Load(*o.config)
 	if err != nil {
 		return err
 	}
@@ -255,10 +256,13 @@ func (r *conformRun) subject(t conformance.T) signertest.Subject {
 	}
 	r.current = b
 	return signertest.Subject{
-		Backend: b, Faults: r.faults(), Slow: r.slow,
+		Backend: b, Faults: r.faults(), Slow: r.slow, RawMost: rawMost[r.backendConfig.Type],
 		Reopen: func() (signers.Backend, error) { return r.open(context.WithoutCancel(t.Context())) },
 	}
 }
+
+// rawMost is how long a message may be that a type of back-end hashes itself.
+var rawMost = map[string]int{"awskms": 4096}
 
 // faults are what the shim can do.
 func (r *conformRun) faults() []signertest.Fault {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/signetd/signet/conformance/fakekms"
 )
 
 // TestMain lets scripts run this binary as signet: as a user, as the daemon,
@@ -38,7 +40,8 @@ func TestScripts(t *testing.T) {
 			return os.Getenv("REQUIRE_SOFTHSM") != "", nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready": ready,
+			"ready":   ready,
+			"fakekms": fakeKMS,
 		},
 	})
 }
@@ -76,4 +79,19 @@ func ready(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("no daemon on %s after 30 s", args[0])
+}
+
+// fakeKMS starts an AWS KMS for the script: KMS_URL, and credentials for it.
+func fakeKMS(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: fakekms")
+	}
+	s := fakekms.New(time.Now, 50*time.Millisecond)
+	ts.Defer(s.Close)
+	for name, value := range map[string]string{
+		"KMS_URL": s.URL, "AWS_ACCESS_KEY_ID": fakekms.AccessKey, "AWS_SECRET_ACCESS_KEY": fakekms.SecretKey,
+		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+	} {
+		ts.Setenv(name, value)
+	}
 }

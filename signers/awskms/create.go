@@ -1,0 +1,247 @@
+package awskms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/signetd/signet/signers"
+)
+
+// Create makes a key. Only its alias, which comes last and can be given once,
+// makes it one that is used: whatever is lost or cut off before leaves a key
+// without one, whose tag says what it was to be.
+func (b *Backend) Create(ctx context.Context, id signers.KeyID, alg signers.Algorithm) (signers.Key, error) {
+	s, err := b.begin(ctx, id, alg)
+	if err != nil {
+		return nil, err
+	}
+	b.making.Lock()
+	defer b.making.Unlock()
+	ctx, cancel := b.atLeisure(ctx)
+	defer cancel()
+	key, err := b.create(ctx, id, alg, s)
+	if err != nil {
+		return nil, fmt.Errorf("awskms: create %q: %w", id, err)
+	}
+	return key, nil
+}
+
+func (b *Backend) create(ctx context.Context, id signers.KeyID, alg signers.Algorithm, s spec) (signers.Key, error) {
+	_, err := b.kms.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: b.alias(id)})
+	if err == nil {
+		return nil, signers.ErrExists
+	}
+	if err := meaning(err); !errors.Is(err, signers.ErrNotFound) {
+		return nil, err
+	}
+	arn, err := b.make(ctx, id, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.name(ctx, id, arn); err != nil {
+		return nil, err
+	}
+	var key *Key
+	err = b.settled(ctx, func() (err error) {
+		key, err = b.open(ctx, id, alg, s)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.revive(id, key)
+	return key, nil
+}
+
+// make makes a key without a name, once: the service has no token that would
+// make a repeated request harmless. If the answer is lost, the key is looked
+// for by its tag.
+func (b *Backend) make(ctx context.Context, id signers.KeyID, s spec) (string, error) {
+	made, err := b.kms.CreateKey(ctx, &kms.CreateKeyInput{
+		KeySpec: s.key, KeyUsage: types.KeyUsageTypeSignVerify, Description: aws.String("signet " + string(id)),
+		Tags: []types.Tag{{TagKey: aws.String(tagID), TagValue: aws.String(string(id))}},
+	}, func(o *kms.Options) { o.Retryer = aws.NopRetryer{} })
+	if err == nil {
+		return aws.ToString(made.KeyMetadata.Arn), nil
+	}
+	if answered(err) || ctx.Err() != nil {
+		return "", meaning(err)
+	}
+	b.cfg.Log.WarnContext(ctx, "the answer to CreateKey was lost; the key is looked for", slog.String("id", string(id)))
+	var arn string
+	lost := meaning(err)
+	err = b.settled(ctx, func() error {
+		all, err := b.tagged(ctx, id)
+		if err == nil && len(all) == 0 {
+			return fmt.Errorf("%w, and there is no key: %w", lost, signers.ErrNotFound)
+		}
+		if err == nil {
+			arn = all[0]
+		}
+		return err
+	})
+	if errors.Is(err, signers.ErrNotFound) {
+		err = lost // it was never made; the caller may try again
+	}
+	return arn, err
+}
+
+// name gives a key its alias. If another has it, that one was first, and ours
+// goes.
+func (b *Backend) name(ctx context.Context, id signers.KeyID, arn string) error {
+	err := b.settled(ctx, func() error {
+		_, err := b.kms.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: b.alias(id), TargetKeyId: aws.String(arn)})
+		return meaning(err)
+	})
+	if !errors.Is(err, signers.ErrExists) {
+		return err
+	}
+	var owner string
+	err = b.settled(ctx, func() error {
+		found, err := b.kms.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: b.alias(id)})
+		if err == nil {
+			owner = aws.ToString(found.KeyMetadata.Arn)
+		}
+		return meaning(err)
+	})
+	if err != nil || owner == arn {
+		return err // ours: only the answer was lost
+	}
+	return errors.Join(signers.ErrExists, b.settled(ctx, func() error { return b.schedule(ctx, arn) }))
+}
+
+// settled does f again for as long as what was just made may not be found.
+func (b *Backend) settled(ctx context.Context, f func() error) error {
+	end := b.cfg.Now().Add(b.cfg.Settle)
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		err := f()
+		if !errors.Is(err, signers.ErrNotFound) || !b.cfg.Now().Before(end) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// tagged lists the ARNs of keys that can sign and have the tag of id. It looks
+// at every key of the account: for what was cut off, and nothing else.
+func (b *Backend) tagged(ctx context.Context, id signers.KeyID) (arns []string, err error) {
+	pages := kms.NewListKeysPaginator(b.kms, &kms.ListKeysInput{})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, meaning(err)
+		}
+		for _, k := range page.Keys {
+			is, err := b.isTagged(ctx, k.KeyId, id)
+			if err != nil {
+				return nil, err
+			}
+			if is {
+				arns = append(arns, aws.ToString(k.KeyArn))
+			}
+		}
+	}
+	return arns, nil
+}
+
+func (b *Backend) isTagged(ctx context.Context, key *string, id signers.KeyID) (bool, error) {
+	tags := kms.NewListResourceTagsPaginator(b.kms, &kms.ListResourceTagsInput{KeyId: key})
+	for tags.HasMorePages() {
+		page, err := tags.NextPage(ctx)
+		switch err := meaning(err); {
+		case errors.Is(err, signers.ErrDenied), errors.Is(err, signers.ErrNotFound):
+			return false, nil // not ours to see
+		case err != nil:
+			return false, err
+		}
+		for _, t := range page.Tags {
+			if aws.ToString(t.TagKey) == tagID && aws.ToString(t.TagValue) == string(id) {
+				found, err := b.kms.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: key})
+				return err == nil && found.KeyMetadata.KeyState == types.KeyStateEnabled, meaning(err)
+			}
+		}
+	}
+	return false, nil
+}
+
+// Destroy schedules a key for deletion: from then on it can't sign. Its alias
+// goes last, so that what is cut off is done again. A key that was never named
+// is found by its tag.
+func (b *Backend) Destroy(ctx context.Context, id signers.KeyID) error {
+	if err := errors.Join(ctx.Err(), id.Check(), b.alive()); err != nil {
+		return err
+	}
+	b.making.Lock()
+	defer b.making.Unlock()
+	b.forget(id)
+	ctx, cancel := b.atLeisure(ctx)
+	defer cancel()
+	if err := b.destroy(ctx, id); err != nil {
+		return fmt.Errorf("awskms: destroy %q: %w", id, err)
+	}
+	return nil
+}
+
+func (b *Backend) destroy(ctx context.Context, id signers.KeyID) error {
+	found, err := b.kms.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: b.alias(id)})
+	switch err := meaning(err); {
+	case errors.Is(err, signers.ErrNotFound):
+		all, err := b.tagged(ctx, id)
+		for _, arn := range all {
+			err = errors.Join(err, b.schedule(ctx, arn))
+		}
+		return err
+	case err != nil:
+		return err
+	}
+	if found.KeyMetadata.KeyState != types.KeyStatePendingDeletion {
+		if err := b.schedule(ctx, aws.ToString(found.KeyMetadata.Arn)); err != nil {
+			return err
+		}
+	}
+	_, err = b.kms.DeleteAlias(ctx, &kms.DeleteAliasInput{AliasName: b.alias(id)})
+	if err := meaning(err); !errors.Is(err, signers.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+func (b *Backend) schedule(ctx context.Context, arn string) error {
+	_, err := b.kms.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{
+		KeyId: aws.String(arn), PendingWindowInDays: aws.Int32(int32(b.cfg.DeleteAfter)), //nolint:gosec // 7 to 30
+	})
+	var state *types.KMSInvalidStateException
+	if errors.As(err, &state) {
+		return nil // it is scheduled already: the answer was lost
+	}
+	return meaning(err)
+}
+
+// forget ends the handles that were given out.
+func (b *Backend) forget(id signers.KeyID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l := b.keys[id]; l != nil {
+		l.gone = true
+	}
+	delete(b.keys, id)
+}
+
+// revive gives a new key a life of its own.
+func (b *Backend) revive(id signers.KeyID, k *Key) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k.life = &life{}
+	b.keys[id] = k.life
+}

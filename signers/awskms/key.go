@@ -1,0 +1,173 @@
+package awskms
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"fmt"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/signetd/signet/signers"
+)
+
+// A spec is what the service calls an algorithm.
+type spec struct {
+	key     types.KeySpec
+	signing types.SigningAlgorithmSpec
+	message types.MessageType
+}
+
+// mostRaw is how long a message may be that the service hashes itself.
+const mostRaw = 4096
+
+func specOf(alg signers.Algorithm) (spec, error) {
+	p, err := alg.Params()
+	if err != nil {
+		return spec{}, err
+	}
+	hash := map[crypto.Hash]string{crypto.SHA256: "256", crypto.SHA384: "384", crypto.SHA512: "512"}[p.Hash]
+	s := spec{message: types.MessageTypeDigest}
+	switch p.Kind {
+	case signers.KindECDSA:
+		s.key = types.KeySpec(fmt.Sprintf("ECC_NIST_P%d", p.Curve.Params().BitSize))
+		s.signing = types.SigningAlgorithmSpec("ECDSA_SHA_" + hash)
+	case signers.KindEd25519:
+		s = spec{types.KeySpecEccNistEdwards25519, types.SigningAlgorithmSpecEd25519Sha512, types.MessageTypeRaw}
+	case signers.KindRSA:
+		scheme := "PKCS1_V1_5"
+		if p.PSS {
+			scheme = "PSS"
+		}
+		s.key = types.KeySpec(fmt.Sprintf("RSA_%d", p.Bits))
+		s.signing = types.SigningAlgorithmSpec("RSASSA_" + scheme + "_SHA_" + hash)
+	}
+	if !slices.Contains(s.key.Values(), s.key) || !slices.Contains(s.signing.Values(), s.signing) {
+		return spec{}, fmt.Errorf("awskms: the service does not have %s: %w", alg, signers.ErrUnsupported)
+	}
+	return s, nil
+}
+
+// admit refuses a key that is not as we make them, and returns what the service
+// says of it. A key that was imported has been elsewhere.
+func admit(m *types.KeyMetadata, s spec) ([]string, error) {
+	switch m.KeyState {
+	case types.KeyStateEnabled:
+	case types.KeyStatePendingDeletion, types.KeyStatePendingReplicaDeletion:
+		return nil, fmt.Errorf("it is scheduled for deletion on %s: %w", aws.ToTime(m.DeletionDate).UTC().Format("2006-01-02"), signers.ErrNotFound)
+	default:
+		return nil, fmt.Errorf("its state is %s: %w\nhint: enable it, if nobody disabled it for a reason: aws kms enable-key", m.KeyState, signers.ErrUnavailable)
+	}
+	switch {
+	case m.KeySpec != s.key || m.KeyUsage != types.KeyUsageTypeSignVerify:
+		return nil, fmt.Errorf("it is a key of %s for %s: %w", m.KeySpec, m.KeyUsage, signers.ErrMismatch)
+	case m.Origin != types.OriginTypeAwsKms && m.Origin != types.OriginTypeAwsCloudhsm:
+		return nil, fmt.Errorf("its origin is %s: it was not made in the service: %w", m.Origin, signers.ErrMismatch)
+	case m.KeyManager != types.KeyManagerTypeCustomer:
+		return nil, fmt.Errorf("it belongs to %s: %w", m.KeyManager, signers.ErrMismatch)
+	}
+	return []string{
+		"Origin=" + string(m.Origin), "KeySpec=" + string(m.KeySpec), "KeyUsage=" + string(m.KeyUsage),
+		fmt.Sprintf("MultiRegion=%t", aws.ToBool(m.MultiRegion)), "Arn=" + aws.ToString(m.Arn),
+	}, nil
+}
+
+// A Key is one KMS key, addressed by its ARN: an alias can be moved.
+type Key struct {
+	backend  *Backend
+	id       signers.KeyID
+	alg      signers.Algorithm
+	spec     spec
+	arn      string
+	public   crypto.PublicKey
+	attested []string
+	life     *life
+}
+
+// handle reads a key's public half, once, and makes a Key.
+func (b *Backend) handle(ctx context.Context, id signers.KeyID, alg signers.Algorithm, s spec, arn string, attested []string) (*Key, error) {
+	got, err := b.kms.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: aws.String(arn)})
+	if err != nil {
+		return nil, meaning(err)
+	}
+	if other := aws.ToString(got.KeyId); other != arn {
+		return nil, fmt.Errorf("the service answered for key %s: %w", other, signers.ErrMismatch)
+	}
+	public, err := x509.ParsePKIXPublicKey(got.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("its public key: %w: %w", signers.ErrMismatch, err)
+	}
+	if err := alg.Fits(public); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.keys[id] == nil {
+		b.keys[id] = &life{}
+	}
+	return &Key{backend: b, id: id, alg: alg, spec: s, arn: arn, public: public, attested: attested, life: b.keys[id]}, nil
+}
+
+// Public returns the public half, as it was read when the key was opened.
+func (k *Key) Public() crypto.PublicKey { return k.public }
+
+// Attestation is what the service said of the key when it was opened.
+func (k *Key) Attestation() []string { return slices.Clone(k.attested) }
+
+// Sign has the service sign message: one request.
+func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
+	if err := k.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer k.backend.busy.Done()
+	input, err := k.alg.Digest(message)
+	if err != nil {
+		return nil, err
+	}
+	if len(input) == 0 || len(input) > mostRaw {
+		return nil, fmt.Errorf("awskms: sign with %q: %d bytes, and the service takes 1 to %d for %s: %w\nhint: use an ECDSA key, which is given a digest", k.id, len(input), mostRaw, k.alg, signers.ErrUnsupported)
+	}
+	ctx, cancel := k.backend.within(ctx)
+	defer cancel()
+	got, err := k.backend.kms.Sign(ctx, &kms.SignInput{
+		KeyId: aws.String(k.arn), Message: input, MessageType: k.spec.message, SigningAlgorithm: k.spec.signing,
+	})
+	if err == nil && aws.ToString(got.KeyId) != k.arn {
+		err = fmt.Errorf("the service answered for key %s: %w", aws.ToString(got.KeyId), signers.ErrUnavailable)
+	}
+	if err != nil && k.ended() {
+		err = signers.ErrNotFound // the service says it in words of its own
+	}
+	if err != nil {
+		return nil, fmt.Errorf("awskms: sign with %q: %w", k.id, meaning(err))
+	}
+	return got.Signature, nil
+}
+
+// ended reports whether the key was destroyed.
+func (k *Key) ended() bool {
+	k.backend.mu.Lock()
+	defer k.backend.mu.Unlock()
+	return k.life.gone
+}
+
+// enter counts a signature as under way, if it may begin.
+func (k *Key) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b := k.backend
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return fmt.Errorf("awskms: %w", signers.ErrClosed)
+	case k.life.gone:
+		return fmt.Errorf("awskms: key %q: %w", k.id, signers.ErrNotFound)
+	}
+	b.busy.Add(1)
+	return nil
+}
