@@ -180,7 +180,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, out, err, f)
 }
 
-// do does one operation. Requests are taken one after the other.
+// do does one operation, one after the other but for signatures.
 func (s *Server) do(r *http.Request, operation string, in request) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -151,7 +151,9 @@ func (s *Server) sign(in request) (any, error) {
 			return nil, err
 		}
 	}
+	s.mu.Unlock() // signatures are made at the same time
 	sig, err := signWith(signer, in)
+	s.mu.Lock()
 	if err != nil {
 		return nil, err
 	}
