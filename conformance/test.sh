@@ -61,6 +61,7 @@ packages() {
   command -v softhsm2-util >/dev/null || missing+=(softhsm2)
   [ "$(id -u)" -ne 0 ] || command -v pkcsslotd >/dev/null || missing+=(opencryptoki)
   command -v protoc >/dev/null || missing+=(protobuf-compiler)
+  command -v strace >/dev/null || missing+=(strace)
   command -v gcc >/dev/null || missing+=(gcc libc6-dev)
   [ ${#missing[@]} -gt 0 ] || return 0
   local sudo=()
