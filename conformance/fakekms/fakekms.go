@@ -135,6 +135,7 @@ type failure struct {
 	kind, text string
 }
 
+// Error implements error.
 func (f *failure) Error() string { return f.kind + ": " + f.text }
 
 func fails(kind, format string, args ...any) error {

@@ -122,7 +122,7 @@ func readTrace(t *testing.T, path string) (all []call) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	open := map[string]int{}
