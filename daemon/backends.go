@@ -13,6 +13,7 @@ import (
 	"github.com/signetd/signet/plugins/host"
 	"github.com/signetd/signet/signers"
 	"github.com/signetd/signet/signers/awskms"
+	"github.com/signetd/signet/signers/gcpkms"
 	"github.com/signetd/signet/signers/guard"
 	"github.com/signetd/signet/signers/remote"
 	"github.com/signetd/signet/signers/softkey"
@@ -23,6 +24,7 @@ var openers = map[string]func(context.Context, *Daemon, config.Backend) (signers
 	"softkey": openSoftkey,
 	"pkcs11":  openPKCS11,
 	"awskms":  openAWSKMS,
+	"gcpkms":  openGCPKMS,
 }
 
 // openBackends opens every back-end of the configuration, each behind a guard.
@@ -87,6 +89,17 @@ func openAWSKMS(ctx context.Context, d *Daemon, b config.Backend) (signers.Backe
 	backend, err := awskms.Open(ctx, awskms.Config{
 		Region: a.Region, AliasPrefix: a.AliasPrefix, Endpoint: a.Endpoint, AllowEndpoint: a.AllowEndpoint,
 		DeleteAfter: a.DeleteAfter, Settle: a.Settle.D(), Now: now, Log: d.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return backend, nil
+}
+
+func openGCPKMS(ctx context.Context, d *Daemon, b config.Backend) (signers.Backend, error) {
+	g := b.GCPKMS
+	backend, err := gcpkms.Open(ctx, gcpkms.Config{
+		KeyRing: g.KeyRing, Protection: g.Protection, Endpoint: g.Endpoint, Generation: g.Generation.D(), Now: now, Log: d.log,
 	})
 	if err != nil {
 		return nil, err

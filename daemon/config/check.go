@@ -58,7 +58,7 @@ func (k checker) backends(c *Config) {
 	for i, b := range c.Backends {
 		at := fmt.Sprintf("backends[%d]", i)
 		k.unique(at+".name", b.Name, seen)
-		k.oneOf(at+".type", b.Type, "softkey", "pkcs11", "awskms")
+		k.oneOf(at+".type", b.Type, "softkey", "pkcs11", "awskms", "gcpkms")
 		k.section(at, b)
 		k.limits(at, b)
 		if b.Softkey != nil {
@@ -70,6 +70,9 @@ func (k checker) backends(c *Config) {
 		if b.AWSKMS != nil {
 			k.awskms(at+".awskms", *b.AWSKMS)
 		}
+		if b.GCPKMS != nil {
+			k.gcpkms(at+".gcpkms", *b.GCPKMS)
+		}
 	}
 }
 
@@ -78,7 +81,7 @@ func (k checker) section(at string, b Backend) {
 	for _, s := range []struct {
 		name string
 		here bool
-	}{{"softkey", b.Softkey != nil}, {"pkcs11", b.PKCS11 != nil}, {"awskms", b.AWSKMS != nil}} {
+	}{{"softkey", b.Softkey != nil}, {"pkcs11", b.PKCS11 != nil}, {"awskms", b.AWSKMS != nil}, {"gcpkms", b.GCPKMS != nil}} {
 		if s.here && b.Type != s.name && b.Type != "" {
 			k.wrong(at+"."+s.name, fmt.Sprintf("settings of %s in a back-end of type %s", s.name, quote(b.Type)), "remove them, or change type")
 		}

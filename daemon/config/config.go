@@ -42,10 +42,11 @@ type Lifecycle struct {
 // A Backend is a place where private keys live.
 type Backend struct {
 	Name    string   `yaml:"name" jsonschema:"required" jsonschema_description:"Its name in this file."`
-	Type    string   `yaml:"type" jsonschema:"required,enum=softkey,enum=pkcs11,enum=awskms" jsonschema_description:"softkey (encrypted files), pkcs11 (an HSM) or awskms (AWS KMS)."`
+	Type    string   `yaml:"type" jsonschema:"required,enum=softkey,enum=pkcs11,enum=awskms,enum=gcpkms" jsonschema_description:"softkey (encrypted files), pkcs11 (an HSM), awskms (AWS KMS) or gcpkms (Google Cloud KMS)."`
 	Softkey *Softkey `yaml:"softkey,omitempty" jsonschema_description:"Settings of type softkey."`
 	PKCS11  *PKCS11  `yaml:"pkcs11,omitempty" jsonschema_description:"Settings of type pkcs11."`
 	AWSKMS  *AWSKMS  `yaml:"awskms,omitempty" jsonschema_description:"Settings of type awskms."`
+	GCPKMS  *GCPKMS  `yaml:"gcpkms,omitempty" jsonschema_description:"Settings of type gcpkms."`
 	Limits  Limits   `yaml:"limits,omitempty" jsonschema_description:"What keeps it from harming the others when it is slow or sick."`
 	Health  Health   `yaml:"health,omitempty" jsonschema_description:"How it is looked after."`
 }
@@ -88,6 +89,15 @@ type AWSKMS struct {
 	AllowEndpoint bool     `yaml:"allow_endpoint,omitempty" jsonschema_description:"The endpoint may be off loopback: whoever answers there sees what is signed."`
 	DeleteAfter   int      `yaml:"delete_after_days,omitempty" jsonschema:"minimum=7,maximum=30" jsonschema_description:"Days between destroying a key and its end, in which it can be saved and not used; 30 if absent."`
 	Settle        Duration `yaml:"settle,omitempty" jsonschema_description:"For how long the service may not find what was just made; 30s if absent."`
+}
+
+// GCPKMS are the settings of Google Cloud KMS. Credentials are none of them:
+// the default ones are used.
+type GCPKMS struct {
+	KeyRing    string   `yaml:"key_ring" jsonschema:"required" jsonschema_description:"projects/PROJECT/locations/LOCATION/keyRings/RING. Names in it are never free again."`
+	Protection string   `yaml:"protection,omitempty" jsonschema:"enum=HSM,enum=SOFTWARE" jsonschema_description:"Protection level that every key must have: HSM, the default, or SOFTWARE."`
+	Endpoint   string   `yaml:"endpoint,omitempty" jsonschema_description:"For tests: address and port of a fake on loopback, without TLS and credentials."`
+	Generation Duration `yaml:"generation,omitempty" jsonschema_description:"For how long a new key may be generated; 1m if absent."`
 }
 
 // Quirks are what vendors' modules do otherwise than the standard, or than

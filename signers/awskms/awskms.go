@@ -28,6 +28,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/signetd/signet/signers"
+	"github.com/signetd/signet/signers/handles"
 )
 
 // tagID is the tag that says which key of ours a KMS key is, or was to be.
@@ -80,14 +81,8 @@ type Backend struct {
 	http   *awshttp.BuildableClient
 	making sync.Mutex // one creation or destruction at a time
 
-	mu     sync.Mutex
-	keys   map[signers.KeyID]*life
-	closed bool
-	busy   sync.WaitGroup // signatures under way
+	given handles.Book
 }
-
-// A life is shared by the handles of one key, which end together.
-type life struct{ gone bool }
 
 // connections is how many requests may be under way at a time without opening
 // a new connection for each.
@@ -107,7 +102,7 @@ func Open(ctx context.Context, cfg Config) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("awskms: %w: %w", signers.ErrUnavailable, err)
 	}
-	b := &Backend{cfg: cfg, http: client, keys: map[signers.KeyID]*life{}}
+	b := &Backend{cfg: cfg, http: client}
 	b.kms = kms.NewFromConfig(loaded, func(o *kms.Options) {
 		if cfg.Endpoint != "" {
 			o.BaseEndpoint = aws.String(cfg.Endpoint)
@@ -192,11 +187,10 @@ func (b *Backend) begin(ctx context.Context, id signers.KeyID, alg signers.Algor
 	return specOf(alg)
 }
 
+// alive is ErrClosed after Close.
 func (b *Backend) alive() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return fmt.Errorf("awskms: %w", signers.ErrClosed)
+	if err := b.given.Open(); err != nil {
+		return fmt.Errorf("awskms: %w", err)
 	}
 	return nil
 }
@@ -227,10 +221,7 @@ func (b *Backend) List(ctx context.Context) (ids []signers.KeyID, err error) {
 
 // Close ends after the signatures under way.
 func (b *Backend) Close() error {
-	b.mu.Lock()
-	b.closed = true
-	b.mu.Unlock()
-	b.busy.Wait()
+	b.given.Close()
 	b.http.GetTransport().CloseIdleConnections()
 	return nil
 }

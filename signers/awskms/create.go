@@ -56,7 +56,7 @@ func (b *Backend) create(ctx context.Context, id signers.KeyID, alg signers.Algo
 	if err != nil {
 		return nil, err
 	}
-	b.revive(id, key)
+	key.life = b.given.New(id)
 	return key, nil
 }
 
@@ -184,7 +184,7 @@ func (b *Backend) Destroy(ctx context.Context, id signers.KeyID) error {
 	}
 	b.making.Lock()
 	defer b.making.Unlock()
-	b.forget(id)
+	b.given.End(id)
 	ctx, cancel := b.atLeisure(ctx)
 	defer cancel()
 	if err := b.destroy(ctx, id); err != nil {
@@ -226,22 +226,4 @@ func (b *Backend) schedule(ctx context.Context, arn string) error {
 		return nil // it is scheduled already: the answer was lost
 	}
 	return meaning(err)
-}
-
-// forget ends the handles that were given out.
-func (b *Backend) forget(id signers.KeyID) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if l := b.keys[id]; l != nil {
-		l.gone = true
-	}
-	delete(b.keys, id)
-}
-
-// revive gives a new key a life of its own.
-func (b *Backend) revive(id signers.KeyID, k *Key) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	k.life = &life{}
-	b.keys[id] = k.life
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/signetd/signet/signers"
+	"github.com/signetd/signet/signers/handles"
 )
 
 // A spec is what the service calls an algorithm.
@@ -84,7 +85,7 @@ type Key struct {
 	arn      string
 	public   crypto.PublicKey
 	attested []string
-	life     *life
+	life     *handles.Life
 }
 
 // handle reads a key's public half, once, and makes a Key.
@@ -103,12 +104,7 @@ func (b *Backend) handle(ctx context.Context, id signers.KeyID, alg signers.Algo
 	if err := alg.Fits(public); err != nil {
 		return nil, err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.keys[id] == nil {
-		b.keys[id] = &life{}
-	}
-	return &Key{backend: b, id: id, alg: alg, spec: s, arn: arn, public: public, attested: attested, life: b.keys[id]}, nil
+	return &Key{backend: b, id: id, alg: alg, spec: s, arn: arn, public: public, attested: attested, life: b.given.Of(id)}, nil
 }
 
 // Public returns the public half, as it was read when the key was opened.
@@ -119,10 +115,11 @@ func (k *Key) Attestation() []string { return slices.Clone(k.attested) }
 
 // Sign has the service sign message: one request.
 func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
-	if err := k.enter(ctx); err != nil {
-		return nil, err
+	leave, err := k.life.Enter(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("awskms: key %q: %w", k.id, err)
 	}
-	defer k.backend.busy.Done()
+	defer leave()
 	input, err := k.alg.Digest(message)
 	if err != nil {
 		return nil, err
@@ -138,36 +135,11 @@ func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 	if err == nil && aws.ToString(got.KeyId) != k.arn {
 		err = fmt.Errorf("the service answered for key %s: %w", aws.ToString(got.KeyId), signers.ErrUnavailable)
 	}
-	if err != nil && k.ended() {
+	if err != nil && k.life.Ended() {
 		err = signers.ErrNotFound // the service says it in words of its own
 	}
 	if err != nil {
 		return nil, fmt.Errorf("awskms: sign with %q: %w", k.id, meaning(err))
 	}
 	return got.Signature, nil
-}
-
-// ended reports whether the key was destroyed.
-func (k *Key) ended() bool {
-	k.backend.mu.Lock()
-	defer k.backend.mu.Unlock()
-	return k.life.gone
-}
-
-// enter counts a signature as under way, if it may begin.
-func (k *Key) enter(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	b := k.backend
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.closed:
-		return fmt.Errorf("awskms: %w", signers.ErrClosed)
-	case k.life.gone:
-		return fmt.Errorf("awskms: key %q: %w", k.id, signers.ErrNotFound)
-	}
-	b.busy.Add(1)
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/signetd/signet/conformance/fakegcpkms"
 	"github.com/signetd/signet/conformance/fakekms"
 )
 
@@ -81,13 +82,19 @@ func ready(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("no daemon on %s after 30 s", args[0])
 }
 
-// fakeKMS starts an AWS KMS for the script: KMS_URL, and credentials for it.
+// fakeKMS starts both clouds' KMS for the script: KMS_URL, and credentials for
+// it; GCP_ADDRESS and GCP_RING.
 func fakeKMS(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: fakekms")
 	}
 	s := fakekms.New(time.Now, 50*time.Millisecond)
 	ts.Defer(s.Close)
+	g, err := fakegcpkms.New(time.Now, 50*time.Millisecond)
+	ts.Check(err)
+	ts.Defer(g.Close)
+	ts.Setenv("GCP_ADDRESS", g.Address)
+	ts.Setenv("GCP_RING", fakegcpkms.Ring)
 	for name, value := range map[string]string{
 		"KMS_URL": s.URL, "AWS_ACCESS_KEY_ID": fakekms.AccessKey, "AWS_SECRET_ACCESS_KEY": fakekms.SecretKey,
 		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",

@@ -10,6 +10,7 @@ import (
 
 var (
 	region      = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
+	keyRing     = regexp.MustCompile(`^projects/[^/]+/locations/[^/]+/keyRings/[^/]+$`)
 	aliasPrefix = regexp.MustCompile(`^[a-zA-Z0-9:/_-]{1,100}$`)
 )
 
@@ -46,4 +47,16 @@ func (k checker) endpoint(at string, a AWSKMS) {
 	if !a.AllowEndpoint {
 		k.wrong(at, "another endpoint than the region's sees what is signed, and with whose credentials", "set allow_endpoint: true beside it, if it is yours")
 	}
+}
+
+func (k checker) gcpkms(at string, g GCPKMS) {
+	const form = "projects/PROJECT/locations/LOCATION/keyRings/RING"
+	if k.need(at+".key_ring", g.KeyRing != "", form) && !keyRing.MatchString(g.KeyRing) {
+		k.wrong(at+".key_ring", quote(g.KeyRing)+" is no key ring", form)
+	}
+	k.oneOf(at+".protection", g.Protection, "", "HSM", "SOFTWARE")
+	if addr, err := netip.ParseAddrPort(g.Endpoint); g.Endpoint != "" && (err != nil || !addr.Addr().IsLoopback()) {
+		k.wrong(at+".endpoint", quote(g.Endpoint)+" is not an address on loopback", "leave it out: it has neither TLS nor credentials, and is for tests")
+	}
+	k.within(at+".generation", g.Generation, 10*time.Minute, "choose less: whoever makes a key waits for it")
 }
