@@ -175,7 +175,7 @@ func (d *Daemon) openRing(ctx context.Context) error {
 	}
 	d.atStop(store.Close)
 	d.ring, err = keyring.Open(ctx, store, d.backends, keyring.Options{
-		Now: now, Rand: rand.Reader, Specs: specs(d.cfg), LeadTime: d.cfg.Lifecycle.LeadTime.Or(10 * time.Minute),
+		Now: now, Rand: rand.Reader, Specs: specs(d.cfg), Kid: kidOf, LeadTime: d.cfg.Lifecycle.LeadTime.Or(10 * time.Minute),
 		Drain: d.cfg.Lifecycle.Drain.Or(30 * time.Second), Log: d.log, Journal: d.pinAttestation,
 	})
 	if err != nil {

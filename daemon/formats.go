@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,11 +20,12 @@ import (
 type stock struct {
 	issuer    func() plugins.Issuer
 	inspector func() plugins.Inspector
+	kid       func(crypto.PublicKey) (string, error) // nil: the RFC 7638 thumbprint
 }
 
 // stocks is the table of formats: a new one is one line.
 var stocks = map[string]stock{
-	"jwt": {jwt.New, jwt.NewInspector},
+	jwt.Format: {jwt.New, jwt.NewInspector, nil},
 }
 
 // StockIssuer returns the issuer of a compiled-in format, for the process that
@@ -34,6 +36,14 @@ func StockIssuer(format string) (plugins.Issuer, bool) {
 		return nil, false
 	}
 	return s.issuer(), true
+}
+
+// kidOf is how a format names a public key, "" where it takes the thumbprint.
+func kidOf(format string, pub crypto.PublicKey) (string, error) {
+	if f := stocks[format].kid; f != nil {
+		return f(pub)
+	}
+	return "", nil
 }
 
 // launchIssuers starts an issuer process for each format that a key has.

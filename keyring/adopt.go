@@ -87,11 +87,11 @@ func (r *Ring) reserveAdopted(e *Entry, name string, spec Spec, found signers.Ad
 		}
 		return 0, fmt.Errorf("key %q: version %d is half made: %w\nhint: signet key rotate %s finishes it", name, half[0].Number, ErrIllegalMove, name)
 	}
-	kid, err := Thumbprint(found.Key.Public())
+	thumbprint, err := Thumbprint(found.Key.Public())
 	if err != nil {
 		return 0, err
 	}
-	if owner, taken := r.claimed(kid); taken {
+	if owner, taken := r.claimed(thumbprint); taken {
 		return 0, fmt.Errorf("key %q: that public key is on record as key %q version %d: %w", name, owner.name, owner.number, ErrExists)
 	}
 	if err := r.roomFor(e); err != nil {

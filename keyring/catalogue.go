@@ -41,7 +41,7 @@ type Version struct {
 	Number int           `json:"number"`
 	ID     signers.KeyID `json:"id"` // what the back-end calls it; on record before it is made
 	State  State         `json:"state"`
-	Kid    string        `json:"kid,omitempty"`    // RFC 7638 thumbprint
+	Kid    string        `json:"kid,omitempty"`    // what its format calls it; the RFC 7638 thumbprint for JWT
 	Public []byte        `json:"public,omitempty"` // PKIX, DER
 
 	Created   time.Time `json:"created,omitzero"`

@@ -218,10 +218,14 @@ func (r *Ring) handle(old *view, e Entry, v Version) (*Key, error) {
 	if err := e.Algorithm.Fits(pub); err != nil {
 		return nil, err
 	}
-	if kid, err := Thumbprint(pub); err != nil || kid != v.Kid {
+	thumbprint, err := Thumbprint(pub)
+	if err != nil {
 		return nil, errors.Join(errOtherKid, err)
 	}
-	if !r.claim(v.Kid, claim{e.Name, v.Number}) {
+	if kid, err := r.kid(e.Format, pub, thumbprint); err != nil || kid != v.Kid {
+		return nil, errors.Join(errOtherKid, err)
+	}
+	if !r.claim(thumbprint, claim{e.Name, v.Number}) {
 		return nil, errKidTwice
 	}
 	return &Key{
@@ -230,16 +234,16 @@ func (r *Ring) handle(old *view, e Entry, v Version) (*Key, error) {
 	}, nil
 }
 
-// claim says that kid is c's, for good: a destroyed version's is not given
-// again. It is false if the kid is another's.
-func (r *Ring) claim(kid string, c claim) bool {
-	owner, _ := r.kids.LoadOrStore(kid, c)
+// claim says that a public key is c's, for good: a destroyed version's is not
+// given again. It is false if the key is another's.
+func (r *Ring) claim(thumbprint string, c claim) bool {
+	owner, _ := r.kids.LoadOrStore(thumbprint, c)
 	return owner == c
 }
 
-// claimed says whose kid is.
-func (r *Ring) claimed(kid string) (claim, bool) {
-	owner, taken := r.kids.Load(kid)
+// claimed says whose a public key is.
+func (r *Ring) claimed(thumbprint string) (claim, bool) {
+	owner, taken := r.kids.Load(thumbprint)
 	c, _ := owner.(claim)
 	return c, taken
 }

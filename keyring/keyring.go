@@ -13,6 +13,7 @@ package keyring
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -59,6 +60,10 @@ type Options struct {
 	// that says otherwise; a key without a row is not looked at.
 	Specs map[string]Spec
 
+	// Kid is how a format names a public key. Nil, and "" for a format, is the
+	// Thumbprint.
+	Kid func(format string, pub crypto.PublicKey) (string, error)
+
 	// LeadTime is how long a version is published before it may sign: as long
 	// as verifiers may hold an older JWKS. The first version needs none.
 	LeadTime time.Duration
@@ -91,7 +96,7 @@ type Ring struct {
 
 	mu   sync.Mutex // guards adding to keys
 	keys atomic.Pointer[map[string]*shelf]
-	kids sync.Map // kid -> claim: a kid is unique across the ring
+	kids sync.Map // thumbprint -> claim: a public key is one version's, whatever its format calls it
 }
 
 // A shelf is one named key: its record as last saved, and its versions' keys.

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"cmp"
 	"crypto"
 	"encoding/base64"
 	"fmt"
@@ -16,4 +17,14 @@ func Thumbprint(pub crypto.PublicKey) (string, error) {
 		return "", fmt.Errorf("keyring: thumbprint: %w", err)
 	}
 	return base64.RawURLEncoding.EncodeToString(sum), nil
+}
+
+// kid is what a format calls a public key: its thumbprint, unless the format
+// has a name of its own for keys.
+func (r *Ring) kid(format string, pub crypto.PublicKey, thumbprint string) (string, error) {
+	if r.opts.Kid == nil {
+		return thumbprint, nil
+	}
+	kid, err := r.opts.Kid(format, pub)
+	return cmp.Or(kid, thumbprint), err
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"encoding/base64"
+	"errors"
 	"math/big"
 	"testing"
 )
@@ -30,5 +31,34 @@ func TestKidsAreThoseOfTheRFCs(t *testing.T) {
 	}
 	if kid, err := Thumbprint("no key"); err == nil {
 		t.Errorf("Thumbprint of what is no key: got %q, want an error", kid)
+	}
+}
+
+// TestAFormatMayNameItsKeys by what it calls them everywhere else, also after
+// a restart; that a public key is one version's does not rest on it.
+func TestAFormatMayNameItsKeys(t *testing.T) {
+	w := newWorld(t)
+	w.opts.Kid = func(format string, _ crypto.PublicKey) (string, error) {
+		if format != spec.Format {
+			t.Errorf("asked for format %q, want %q", format, spec.Format)
+		}
+		return "ours", nil
+	}
+	w.restart()
+	signs(t, w.signer("pay"))
+	w.restart()
+	if k, err := w.Named("pay", "ours"); err != nil || k.Kid() != "ours" {
+		t.Errorf("Named: got %v, want the version that the format calls so", err)
+	}
+	thumbprint, err := Thumbprint(w.current("pay").Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, taken := w.claimed(thumbprint); !taken {
+		t.Error("its public key is nobody's: another version could have it")
+	}
+	w.opts.Kid = nil
+	if _, err := Open(t.Context(), w.shop, w.backends, w.opts); !errors.Is(err, errOtherKid) {
+		t.Errorf("a kid that is not its public key's: got %v, want %v", err, errOtherKid)
 	}
 }

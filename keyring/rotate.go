@@ -203,14 +203,18 @@ func (r *Ring) publish(ctx context.Context, name string, number int, key signers
 	if err != nil {
 		return fmt.Errorf("key %q version %d: %w", name, number, err)
 	}
-	kid, err := Thumbprint(key.Public())
+	thumbprint, err := Thumbprint(key.Public())
 	if err != nil {
 		return err
 	}
-	if !r.claim(kid, claim{name, number}) {
+	if !r.claim(thumbprint, claim{name, number}) {
 		return fmt.Errorf("key %q version %d: its public key belongs to another version: %w\nhint: the back-end gave a key out twice: do not trust it", name, number, signers.ErrMismatch)
 	}
-	_, err = r.change(ctx, name, number, func(_ *Entry, v *Version) error {
+	_, err = r.change(ctx, name, number, func(e *Entry, v *Version) error {
+		kid, err := r.kid(e.Format, key.Public(), thumbprint)
+		if err != nil {
+			return err
+		}
 		if v.Kid == kid && v.State != Creating {
 			return nil // another machine finished it meanwhile
 		}

@@ -28,6 +28,7 @@ type Form uint8
 const (
 	Raw Form = iota + 1 // R‖S for ECDSA, else the bytes as they are
 	DER                 // as signers.Algorithm.Verify takes it
+	SSH                 // string(string name, string blob), RFC 4253 section 6.6
 )
 
 // An Encoding is how a format writes the signed part of its token.
@@ -54,7 +55,7 @@ func (f Frame) Equal(g Frame) bool {
 // form or encoding, or a token over MaxToken. It is called before the intent
 // is recorded, so that Join cannot fail after the key was used.
 func (f Frame) Check(alg signers.Algorithm) error {
-	if f.Form != Raw && f.Form != DER {
+	if f.Form < Raw || f.Form > SSH {
 		return fmt.Errorf("frame: signature form %d is unknown: %w", f.Form, ErrRefused)
 	}
 	if f.Encoding < Binary || f.Encoding > Base64 {
@@ -62,6 +63,9 @@ func (f Frame) Check(alg signers.Algorithm) error {
 	}
 	if _, err := alg.Params(); err != nil {
 		return fmt.Errorf("frame: %w: %w", err, ErrRefused)
+	}
+	if _, err := SSHAlgorithm(alg); f.Form == SSH && err != nil {
+		return fmt.Errorf("frame: %w", err)
 	}
 	// 4096-bit RSA is the longest signature; base64 adds a third.
 	n := len(f.Prefix) + len(f.Suffix) + (len(f.Head)+len(f.Tail)+512)*4/3 + 4
@@ -77,7 +81,10 @@ func (f Form) Write(alg signers.Algorithm, sig []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f == Raw && p.Kind == signers.KindECDSA {
+	switch {
+	case f == SSH:
+		return writeSSH(alg, sig)
+	case f == Raw && p.Kind == signers.KindECDSA:
 		return alg.RawFromDER(sig)
 	}
 	return sig, nil

@@ -27,6 +27,7 @@ func (g Grant) Diff(h Grant) string {
 		{"expires", g.Expires.Equal(h.Expires)},
 		{"holder", g.Holder == h.Holder},
 		{"claims", bytes.Equal(g.Claims, h.Claims)},
+		{"assertion", bytes.Equal(g.Assertion, h.Assertion)},
 		{"serial", g.Serial == h.Serial},
 		{"principals", slices.Equal(g.Principals, h.Principals)},
 		{"options", maps.Equal(g.Options, h.Options)},

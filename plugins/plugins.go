@@ -40,16 +40,17 @@ type Description struct {
 type Grant struct {
 	Profile    string   // the profile's name; not written into the token
 	Type       string   // the token's type: typ of a JWT, the certificate type of SSH
-	Issuer     string   // iss
-	TokenID    string   // jti; unguessable, chosen by the daemon
-	Subject    string   // sub
-	Audience   []string // aud; never empty
+	Issuer     string   // iss; empty for SSH, whose issuer is the key
+	TokenID    string   // jti; unguessable, chosen by the daemon; the nonce of SSH, base64url
+	Subject    string   // sub; the key id of SSH
+	Audience   []string // aud; never empty, but for SSH
 	Scope      []string // scope, RFC 8693 section 4.2; may be empty
 	IssuedAt   time.Time
 	NotBefore  time.Time
 	Expires    time.Time // never zero
 	Holder     Holder
 	Claims     []byte            // further claims that policy allowed: one canonical JSON object, or nil
+	Assertion  []byte            // PASETO's implicit assertion: signed, and not in the token
 	Serial     uint64            // SSH
 	Principals []string          // SSH
 	Options    map[string]string // SSH critical options
@@ -60,7 +61,7 @@ type Grant struct {
 // binds it to nobody.
 type Holder struct {
 	Kind  string // "", "jkt" (RFC 9449), "x5t#S256" (RFC 8705), "sshkey"
-	Value string
+	Value string // a thumbprint; for sshkey the key itself, as authorized_keys has it, without a comment
 }
 
 // A VerifyingKey is the public half of the key version that will sign.
@@ -95,9 +96,10 @@ type Inspector interface {
 	// requires an issuer's frame to equal it.
 	Frame(toBeSigned []byte) (Frame, error)
 
-	// Parse takes a finished token apart again: the bytes that were signed
-	// and the signature in the form signers.Algorithm.Verify accepts.
-	Parse(t Token, alg signers.Algorithm) (toBeSigned, signature []byte, err error)
+	// Parse takes a finished token of key k apart again: the bytes that were
+	// signed and the signature in the form signers.Algorithm.Verify accepts.
+	// assertion is Grant.Assertion, which a token does not carry.
+	Parse(t Token, k VerifyingKey, assertion []byte) (toBeSigned, signature []byte, err error)
 }
 
 // ErrRefused says that a format cannot carry a grant or that bytes are not a

@@ -218,7 +218,7 @@ func joins(t conformance.T, s Subject) {
 			t.Errorf("%s: Join: %v", alg, err)
 			continue
 		}
-		tbs, back, err := s.Inspector.Parse(token, alg)
+		tbs, back, err := s.Inspector.Parse(token, k, s.Grant.Assertion)
 		if err != nil || !bytes.Equal(tbs, d.ToBeSigned) {
 			t.Errorf("%s: Parse: got other bytes than were signed, %v", alg, err)
 		} else if err := alg.Verify(k.Public, tbs, back); err != nil {

@@ -103,7 +103,7 @@ func (y *toy) Inspect(tbs []byte, k plugins.VerifyingKey) (plugins.Grant, error)
 	return b.Grant, err
 }
 
-func (y *toy) Parse(t plugins.Token, _ signers.Algorithm) ([]byte, []byte, error) {
+func (y *toy) Parse(t plugins.Token, _ plugins.VerifyingKey, _ []byte) ([]byte, []byte, error) {
 	i := bytes.LastIndexByte(t, '.')
 	if i < 0 {
 		return nil, nil, plugins.ErrRefused

@@ -78,7 +78,7 @@ func (t ticket) join(in plugins.Inspector, sig []byte) (made, error) {
 	if err != nil {
 		return made{}, err
 	}
-	tbs, back, err := in.Parse(token, alg)
+	tbs, back, err := in.Parse(token, verifying(t.key), t.grant.Assertion)
 	if err != nil {
 		return made{}, fmt.Errorf("%w: the finished token: %w", ErrTampered, err)
 	}

@@ -216,7 +216,7 @@ func (inspector) Frame(tbs []byte) (plugins.Frame, error) {
 }
 
 // Parse takes a finished token apart at its last dot.
-func (inspector) Parse(t plugins.Token, alg signers.Algorithm) (tbs, sig []byte, err error) {
+func (inspector) Parse(t plugins.Token, k plugins.VerifyingKey, _ []byte) (tbs, sig []byte, err error) {
 	i := bytes.LastIndexByte(t, '.')
 	if i < 0 || bytes.Count(t, []byte{'.'}) != 2 {
 		return nil, nil, refuse("the token is not header.claims.signature")
@@ -225,12 +225,12 @@ func (inspector) Parse(t plugins.Token, alg signers.Algorithm) (tbs, sig []byte,
 	if err != nil {
 		return nil, nil, refuse("the signature is not base64url without padding")
 	}
-	p, err := alg.Params()
+	p, err := k.Algorithm.Params()
 	if err != nil {
 		return nil, nil, err
 	}
 	if p.Kind == signers.KindECDSA {
-		if sig, err = alg.DERFromRaw(sig); err != nil {
+		if sig, err = k.Algorithm.DERFromRaw(sig); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -56,7 +56,7 @@ func PutGrant(m *pluginsv1.Grant, g plugins.Grant) (size int, err error) {
 	m.HolderKind, m.HolderValue = g.Holder.Kind, g.Holder.Value
 	m.Claims = g.Claims
 	m.Serial, m.Principals = g.Serial, g.Principals
-	m.Options, m.Extensions = g.Options, g.Extensions
+	m.Options, m.Extensions, m.Assertion = g.Options, g.Extensions, g.Assertion
 	return size, nil
 }
 
@@ -70,7 +70,7 @@ func Grant(m *pluginsv1.Grant) plugins.Grant {
 		Holder: plugins.Holder{Kind: m.GetHolderKind(), Value: m.GetHolderValue()},
 		Claims: m.GetClaims(),
 		Serial: m.GetSerial(), Principals: m.GetPrincipals(),
-		Options: m.GetOptions(), Extensions: m.GetExtensions(),
+		Options: m.GetOptions(), Extensions: m.GetExtensions(), Assertion: m.GetAssertion(),
 	}
 }
 
@@ -109,7 +109,7 @@ func NewDraft(d plugins.Draft) (*pluginsv1.Draft, error) {
 // caller's broken text fails the whole batch, because protobuf refuses to
 // write a string that is not UTF-8.
 func fits(g plugins.Grant) (size int, err error) {
-	c := counter{bytes: fixed + len(g.Claims)}
+	c := counter{bytes: fixed + len(g.Claims) + len(g.Assertion)}
 	c.add(g.Profile, g.Type, g.Issuer, g.TokenID, g.Subject, g.Holder.Kind, g.Holder.Value)
 	c.add(g.Audience...)
 	c.add(g.Scope...)

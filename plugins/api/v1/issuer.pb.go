@@ -340,6 +340,7 @@ type Grant struct {
 	Principals    []string               `protobuf:"bytes,15,rep,name=principals,proto3" json:"principals,omitempty"`
 	Options       map[string]string      `protobuf:"bytes,16,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Extensions    map[string]string      `protobuf:"bytes,17,rep,name=extensions,proto3" json:"extensions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Assertion     []byte                 `protobuf:"bytes,18,opt,name=assertion,proto3" json:"assertion,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -493,6 +494,13 @@ func (x *Grant) GetExtensions() map[string]string {
 	return nil
 }
 
+func (x *Grant) GetAssertion() []byte {
+	if x != nil {
+		return x.Assertion
+	}
+	return nil
+}
+
 type VerifyingKey struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -561,7 +569,7 @@ type Draft struct {
 	Head       []byte                 `protobuf:"bytes,3,opt,name=head,proto3" json:"head,omitempty"`
 	Tail       []byte                 `protobuf:"bytes,4,opt,name=tail,proto3" json:"tail,omitempty"`
 	Suffix     []byte                 `protobuf:"bytes,5,opt,name=suffix,proto3" json:"suffix,omitempty"`
-	// 1 raw (R‖S for ECDSA), 2 DER.
+	// 1 raw (R‖S for ECDSA), 2 DER, 3 SSH.
 	Form uint32 `protobuf:"varint,6,opt,name=form,proto3" json:"form,omitempty"`
 	// 1 binary, 2 base64url, 3 base64.
 	Encoding      uint32 `protobuf:"varint,7,opt,name=encoding,proto3" json:"encoding,omitempty"`
@@ -670,7 +678,7 @@ const file_issuer_proto_rawDesc = "" +
 	"\fPrepareReply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
 	"\x05draft\x18\x02 \x01(\v2\x18.signet.plugins.v1.DraftR\x05draft\x12\x18\n" +
-	"\arefused\x18\x03 \x01(\tR\arefused\"\xa4\x05\n" +
+	"\arefused\x18\x03 \x01(\tR\arefused\"\xc2\x05\n" +
 	"\x05Grant\x12\x18\n" +
 	"\aprofile\x18\x01 \x01(\tR\aprofile\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
@@ -695,7 +703,8 @@ const file_issuer_proto_rawDesc = "" +
 	"\aoptions\x18\x10 \x03(\v2%.signet.plugins.v1.Grant.OptionsEntryR\aoptions\x12H\n" +
 	"\n" +
 	"extensions\x18\x11 \x03(\v2(.signet.plugins.v1.Grant.ExtensionsEntryR\n" +
-	"extensions\x1a:\n" +
+	"extensions\x12\x1c\n" +
+	"\tassertion\x18\x12 \x01(\fR\tassertion\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a=\n" +
