@@ -48,6 +48,7 @@ var mayImport = map[string][]string{
 	"daemon/secret":  {},
 	"daemon/audit":   {},
 	"daemon/metrics": {},
+	"daemon/tokens":  {},
 	"daemon/config":  {"signers"},
 	"daemon/policy":  {"daemon/peer", "plugins", "plugins/strictjson"},
 	"daemon/client":  {"daemon/api/v1", "signers", "signers/stream"},
