@@ -64,7 +64,7 @@ var mayImport = map[string][]string{
 	"daemon/cmd/signet": {
 		"conformance", "conformance/report", "conformance/shim", "conformance/signertest",
 		"daemon", "daemon/api/v1", "daemon/audit", "daemon/client", "daemon/cmd/signet/demo", "daemon/config",
-		"plugins/host/sandbox", "plugins/jwt", "plugins/serve", "signers", "signers/remote",
+		"plugins/host", "plugins/host/sandbox", "plugins/jwt", "plugins/serve", "signers", "signers/remote",
 	},
 	"daemon/cmd/signet/demo": {"conformance/softhsm", "daemon/api/v1", "daemon/audit", "daemon/client", "plugins/jwt"},
 

@@ -52,10 +52,10 @@ func (d *Daemon) launchIssuers(ctx context.Context) error {
 		if d.issuers[k.Format] != nil {
 			continue
 		}
-		p, err := host.Launch(ctx, host.Spec{
-			Name: k.Format, Self: d.self, Args: []string{"issuer", k.Format},
-			Deadline: d.cfg.Issuers.Deadline.Or(time.Second), TempDir: d.sockDir, Log: d.log, Now: now,
-		})
+		if _, compiled := stocks[k.Format]; !compiled {
+			return fmt.Errorf("issuer %q: no inspector reads this format back yet: nothing of it would be signed", k.Format)
+		}
+		p, err := host.Launch(ctx, d.issuerSpec(k.Format))
 		if err != nil {
 			return fmt.Errorf("issuer %q: %w", k.Format, err)
 		}
@@ -63,6 +63,20 @@ func (d *Daemon) launchIssuers(ctx context.Context) error {
 		d.atStop(p.Close)
 	}
 	return nil
+}
+
+// issuerSpec is how the issuer of a format is run: from our own binary, or a
+// plug-in's.
+func (d *Daemon) issuerSpec(format string) host.Spec {
+	s := host.Spec{
+		Name: format, Self: d.self, Args: []string{"issuer", format},
+		Deadline: d.cfg.Issuers.Deadline.Or(time.Second), TempDir: d.sockDir, Log: d.log, Now: now,
+	}
+	if p, ok := d.cfg.PluginOf(format); ok {
+		s.Name, s.Format = p.Name, format
+		s.Path, s.SHA256, s.Args, s.Runtime, s.PlainGRPC = p.Path, p.SHA256, p.Args, p.Runtime, p.PlainGRPC
+	}
+	return s
 }
 
 // openSelf opens what processes of ours run.

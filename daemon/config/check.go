@@ -31,7 +31,8 @@ func (c *Config) check() {
 	k.unit("sockets.mode", c.Sockets.Mode.check(), `an octal mode in quotes, such as "0660"`)
 	k.within("lifecycle.lead_time", c.Lifecycle.LeadTime, maxLead, "choose less: it delays every rotation")
 	k.within("lifecycle.drain", c.Lifecycle.Drain, maxDrain, "choose less: it is for requests under way")
-	k.within("issuers.deadline", c.Issuers.Deadline, maxDeadline, "choose less: callers wait for it")
+	k.issuers(c.Issuers)
+	k.plugins(c)
 	k.unit("ledger.segment_size", c.Ledger.SegmentSize.check(), "a size such as 64MiB")
 	k.oneOf("log.level", c.Log.Level, "", "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "", "text", "json")
@@ -136,7 +137,7 @@ func (k checker) keys(c *Config) {
 		at := fmt.Sprintf("keys[%d]", i)
 		k.unique(at+".name", key.Name, seen)
 		k.refers(at+".backend", key.Backend, "backends", backends)
-		k.oneOf(at+".format", key.Format, "jwt")
+		k.oneOf(at+".format", key.Format, formatNames(c)...)
 		k.algorithm(at+".algorithm", key.Algorithm)
 	}
 }
@@ -325,6 +326,15 @@ func backendNames(c *Config) *names {
 		n.add(b.Name)
 	}
 	return n
+}
+
+// formatNames are the formats that are compiled in, and the plug-ins'.
+func formatNames(c *Config) []string {
+	all := slices.Clone(Formats)
+	for _, p := range c.Plugins {
+		all = append(all, p.Makes())
+	}
+	return all
 }
 
 func keyNames(c *Config) *names {

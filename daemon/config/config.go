@@ -19,7 +19,8 @@ type Config struct {
 	Keys       []Key     `yaml:"keys" jsonschema:"required,minItems=1" jsonschema_description:"The keys there are. What a key is stays so for life."`
 	Profiles   []Profile `yaml:"profiles" jsonschema:"required,minItems=1" jsonschema_description:"Kinds of token: who may have which, and what it may say. What no profile allows is refused."`
 	Admins     []Admin   `yaml:"admins,omitempty" jsonschema_description:"Operators and their rights. Nobody has any unless listed."`
-	Issuers    Issuers   `yaml:"issuers,omitempty" jsonschema_description:"Limits of issuer processes."`
+	Issuers    Issuers   `yaml:"issuers,omitempty" jsonschema_description:"Limits of issuer processes, and what contains them."`
+	Plugins    []Plugin  `yaml:"plugins,omitempty" jsonschema_description:"Issuers that are not signet's own: programs that know a token format."`
 	Ledger     Ledger    `yaml:"ledger,omitempty" jsonschema_description:"The audit ledger."`
 	Log        Log       `yaml:"log,omitempty" jsonschema_description:"The daemon's log, on standard error."`
 
@@ -76,6 +77,8 @@ type PKCS11 struct {
 	KeepAlive   Duration `yaml:"keep_alive,omitempty" jsonschema_description:"How often idle sessions are looked at, so that a token that drops them is met before a caller is; 1m if absent."`
 	Isolation   string   `yaml:"isolation,omitempty" jsonschema:"enum=process,enum=none" jsonschema_description:"process: the module runs in a process of its own, whose crash or hang costs its own keys a pause and nobody else anything. none, the default: in the daemon."`
 	HangAfter   Duration `yaml:"hang_after,omitempty" jsonschema_description:"How long one signature may take inside the module before it counts as hanging; 3s if absent. With isolation: process the process is then ended and started again."`
+	Network     bool     `yaml:"network,omitempty" jsonschema_description:"The module reaches its HSM over a network: with isolation: process nothing else may use one."`
+	Files       []string `yaml:"files,omitempty" jsonschema_description:"With isolation: process, absolute paths that the module reads and writes: its token's files, its devices. If there are any, it may otherwise only read the system's own directories (Landlock); if absent, files are not restricted."`
 	Environment []string `yaml:"environment,omitempty" jsonschema_description:"Variables of the daemon's environment that the module's process gets, beside those that are known to name a module's own configuration."`
 	Quirks      Quirks   `yaml:"quirks,omitempty" jsonschema_description:"What this vendor's module does otherwise. signers/pkcs11/README.md has the modules that are known."`
 }
@@ -144,7 +147,7 @@ type Key struct {
 	Name      string `yaml:"name" jsonschema:"required" jsonschema_description:"1 to 40 of a-z, 0-9 and '-', beginning with a letter."`
 	Backend   string `yaml:"backend" jsonschema:"required" jsonschema_description:"The back-end that holds it."`
 	Algorithm string `yaml:"algorithm" jsonschema:"required" jsonschema_description:"Its one algorithm, such as ecdsa-p256-sha256, ed25519 or rsa3072-pss-sha256."`
-	Format    string `yaml:"format" jsonschema:"required,enum=jwt" jsonschema_description:"The one token format that it signs: jwt."`
+	Format    string `yaml:"format" jsonschema:"required" jsonschema_description:"The one token format that it signs: jwt, or a plug-in's."`
 }
 
 // A Profile is one kind of token.
@@ -183,11 +186,6 @@ type Claims struct {
 type Admin struct {
 	Caller `yaml:",inline"`
 	Rights []string `yaml:"rights" jsonschema:"required,minItems=1,enum=view,enum=rotate,enum=revoke,enum=destroy,enum=policy" jsonschema_description:"view, rotate, revoke, destroy, policy. Revoke may be held alone."`
-}
-
-// Issuers are the limits of issuer processes.
-type Issuers struct {
-	Deadline Duration `yaml:"deadline,omitempty" jsonschema_description:"How long a draft may take; 1s if absent."`
 }
 
 // Ledger says where the audit ledger is and how it is written.

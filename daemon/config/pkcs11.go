@@ -82,6 +82,10 @@ func (k checker) pkcs11(at string, p PKCS11) {
 	k.oneOf(at+".isolation", p.Isolation, "", "process", "none")
 	k.within(at+".keep_alive", p.KeepAlive, time.Hour, "choose less: tokens drop sessions sooner")
 	k.within(at+".hang_after", p.HangAfter, time.Minute, "choose less: callers wait for it")
+	k.distinct(at+".files", p.Files)
+	for i, path := range p.Files {
+		k.absolute(fmt.Sprintf("%s.files[%d]", at, i), path, true)
+	}
 	for i, name := range p.Environment {
 		if strings.ContainsAny(name, "= ") || name == "" {
 			k.wrong(fmt.Sprintf("%s.environment[%d]", at, i), quote(name)+" is not the name of a variable", "names alone; the values are the daemon's own")

@@ -89,6 +89,8 @@ backends:
       isolation: process
       hang_after: 1s
       environment: [A]
+      network: true
+      files: [/f]
       quirks: {initialize_args: a, max_sessions: 3, login: session, read_only_sessions: true, public_read_only: true, eddsa_mechanism: 1, eddsa_generate: 2, eddsa_params: name, ec_point: raw, omit: [CKA_WRAP], algorithms: [ed25519], unattested: [CKA_LOCAL]}
       pin: {credential: c}
     limits: {in_flight: 1, rate: 2, failures: 3, pause: 1s}
@@ -118,7 +120,9 @@ profiles:
     require_holder: true
     conditions: [c]
 admins: [{uid: 3, gid: 4, unit: u, cgroup: /c, exe: /e, rights: [view, rotate, revoke, destroy, policy]}]
-issuers: {deadline: 1s}
+issuers: {deadline: 1s, uids: 60000-60009, cgroup: /sys/fs/cgroup/signet, memory: 512MiB, accept_missing: [landlock, seccomp, uid, cgroup]}
+plugins:
+  - {name: cwt, format: cwt, path: /p, sha256: s, args: [a], runtime: [/r], plain_grpc: true, uid: 60001, memory: 1GiB, accept_missing: [cgroup]}
 ledger: {dir: l, segment_size: 1GiB, unsafe_no_sync: true}
 log: {level: debug, format: json}
 `
@@ -271,7 +275,7 @@ func TestTheSchemaFindsMistakes(t *testing.T) {
 	for _, name := range []string{
 		"unknown-field", "unknown-field-nested", "wrong-type-list", "wrong-type-map", "wrong-type-text", "wrong-type-bool", "wrong-type-uid",
 		"uid-negative", "uid-of-nobody", "version-other", "version-missing", "missing-directories", "no-backends", "sections-missing", "backend-type",
-		"pkcs11-sessions", "secret-missing", "secret-in-the-file", "unknown-format", "no-callers", "unknown-right", "rights-missing", "max-ttl-missing",
+		"pkcs11-sessions", "secret-missing", "secret-in-the-file", "plugin-missing", "no-callers", "unknown-right", "rights-missing", "max-ttl-missing",
 	} {
 		a, err := txtar.ParseFile("testdata/" + name + ".txtar")
 		if err != nil {

@@ -12,22 +12,35 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/signetd/signet/plugins/wire"
 )
 
+// credentials are what both ends show each other: certificates, or nothing but
+// who listens. Nil is an issuer that should have sent its certificate.
+func (l *Launcher) credentials(config *tls.Config) credentials.TransportCredentials {
+	switch {
+	case l.spec.PlainGRPC:
+		return insecure.NewCredentials()
+	case config == nil || config.RootCAs == nil:
+		// With no authority of its own, TLS would ask the system's about localhost.
+		return nil
+	}
+	return credentials.NewTLS(config)
+}
+
 // dial returns a connection to the issuer pid at addr. It is made once: a
 // connection that breaks is the end of the session.
-func dial(config *tls.Config, addr net.Addr, pid int) (*grpc.ClientConn, error) {
-	// Without this, TLS would ask the system's authorities about localhost.
-	if config == nil || config.RootCAs == nil {
+func dial(creds credentials.TransportCredentials, addr net.Addr, pid int) (*grpc.ClientConn, error) {
+	if creds == nil {
 		return nil, errors.New("it sent no certificate in its handshake")
 	}
 	var dialled atomic.Bool
 	return grpc.NewClient("passthrough:///issuer",
-		grpc.WithTransportCredentials(credentials.NewTLS(config)),
+		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			if dialled.Swap(true) {
 				return nil, errors.New("the connection to the issuer broke")

@@ -45,8 +45,17 @@ type Spec struct {
 	Environment []string
 
 	Path   string   // absolute path of an issuer that is not in Self
-	SHA256 string   // of the file at Path, in hex; required with Path
+	SHA256 string   // what Digest returns for Path and Runtime; required with Path
 	Args   []string // after the program's name
+
+	// Runtime is what an interpreter at Path reads: files and directories, by
+	// absolute path. Nobody but root or this user may write there.
+	Runtime []string
+
+	// PlainGRPC leaves out the TLS of go-plugin, whose P-521 certificates other
+	// languages' gRPC may refuse. The socket's directory is private all the
+	// same, and who listens is checked.
+	PlainGRPC bool
 
 	Deadline     time.Duration // for one Prepare, a restart included; default 1 s
 	StartTimeout time.Duration // from start to Describe; default 10 s

@@ -132,7 +132,7 @@ func (l *launching) handshake(ctx context.Context) (*plugin.ClientConfig, net.Ad
 		},
 		VersionedPlugins: map[int]plugin.PluginSet{int(l.spec.Handshake.Version): {}},
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
-		AutoMTLS:         true,
+		AutoMTLS:         !l.spec.PlainGRPC,
 		SkipHostEnv:      true,
 		StartTimeout:     l.spec.StartTimeout,
 		Stderr:           l.output.source(),
@@ -156,7 +156,7 @@ func (l *launching) handshake(ctx context.Context) (*plugin.ClientConfig, net.Ad
 func (l *launching) connect(config *plugin.ClientConfig, addr net.Addr) (*Link, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	link := &Link{child: l.runner.child, dir: l.dir, output: l.output, cancel: cancel}
-	conn, err := dial(config.TLSConfig, addr, link.PID())
+	conn, err := dial(l.credentials(config.TLSConfig), addr, link.PID())
 	if err != nil {
 		return link, err
 	}

@@ -1,8 +1,6 @@
 package host
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -20,7 +18,7 @@ func (s Spec) target() (*os.File, error) {
 	if s.Path == "" {
 		return duplicate(s.Self)
 	}
-	f, err := pin(s.Path, s.SHA256)
+	f, err := pin(s.Path, s.SHA256, s.Runtime)
 	if err != nil {
 		return nil, fmt.Errorf("host: issuer %q: %w", s.Name, err)
 	}
@@ -40,7 +38,7 @@ func duplicate(f *os.File) (*os.File, error) {
 // checksum is sum. What was hashed is then what runs, now and after each
 // restart: another file put in its place, and another content written into the
 // same file, reach nothing.
-func pin(path, sum string) (_ *os.File, err error) {
+func pin(path, sum string, runtime []string) (_ *os.File, err error) {
 	from, err := os.Open(path) //nolint:gosec // the operator names the issuer
 	if err != nil {
 		return nil, err
@@ -55,24 +53,24 @@ func pin(path, sum string) (_ *os.File, err error) {
 			_ = f.Close()
 		}
 	}()
-	return f, compare(f, path, sum)
+	got, err := digest(f, runtime)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if !strings.EqualFold(got, sum) {
+		return nil, fmt.Errorf("%s: sha256 is %s, the configuration says %s: %w\nhint: find out who changed the file before you pin it anew",
+			path, got, sum, ErrChecksum)
+	}
+	return f, runnable(f, path)
 }
 
-// compare checks the checksum and that the kernel can run the file by its
-// descriptor: a script's interpreter could not open it.
-func compare(f *os.File, path, want string) error {
-	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(f, 0, maxBinary)); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if got := hex.EncodeToString(h.Sum(nil)); !strings.EqualFold(got, want) {
-		return fmt.Errorf("%s: sha256 is %s, the configuration says %s: %w\nhint: find out who changed the file before you pin it anew",
-			path, got, want, ErrChecksum)
-	}
+// runnable checks that the kernel can run the file by its descriptor: a
+// script's interpreter could not open it.
+func runnable(f *os.File, path string) error {
 	// Asked here, since the kernel's own answer would be that the file is not there.
 	magic := make([]byte, 4)
 	if _, err := f.ReadAt(magic, 0); err != nil || string(magic) != "\x7fELF" {
-		return fmt.Errorf("%s: not a program that Linux runs by itself\nhint: scripts are not supported yet; build a binary", path)
+		return fmt.Errorf("%s: not a program that Linux runs by itself\nhint: name the interpreter, the script in args, and what it reads in runtime", path)
 	}
 	return nil
 }

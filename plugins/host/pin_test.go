@@ -67,7 +67,7 @@ func TestSpecsThatAreRefused(t *testing.T) {
 		{"short checksum", func(s *Spec) { s.SHA256 = s.SHA256[:32] }, "the binary is not the pinned one"},
 		{"no such file", func(s *Spec) { s.Path += "x" }, "no such file"},
 		{"a directory", func(s *Spec) { s.Path = filepath.Dir(s.Path) }, "not a regular file"},
-		{"a script", func(s *Spec) { s.Path, s.SHA256 = script, hex.EncodeToString(scriptSum[:]) }, "scripts are not supported"},
+		{"a script", func(s *Spec) { s.Path, s.SHA256 = script, hex.EncodeToString(scriptSum[:]) }, "name the interpreter"},
 		{"a directory too deep for sockets", func(s *Spec) { s.TempDir = strings.Repeat("/long", 20) }, "too long"},
 	}
 	for _, row := range rows {
@@ -198,7 +198,7 @@ func TestHashingThePathAndRunningThePathIsNotEnough(t *testing.T) {
 
 func TestThePinnedCopyCannotBeWritten(t *testing.T) {
 	path, sum := pinned(t)
-	f, err := pin(path, sum)
+	f, err := pin(path, sum, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

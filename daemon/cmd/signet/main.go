@@ -87,7 +87,7 @@ Start with: signet demo`,
 	root.AddCommand(
 		newDemo(), newInit(), newServe(), newCheckConfig(),
 		newIssue(), newVerify(), newInspect(), newExplain(), newJWKS(),
-		newKey(), newAudit(), newStatus(), newConform(), newVersion(),
+		newKey(), newPlugin(), newAudit(), newStatus(), newConform(), newVersion(),
 		newIssuer(), newLaunch(), newBackend(), newLaunchBackend(),
 	)
 	return root
