@@ -1,5 +1,6 @@
-// Package tokens knows what was issued. So far that is the serial numbers of
-// certificates, none of which is ever given out twice.
+// Package tokens knows what was issued: [Serials] gives out the numbers of
+// certificates, none of them twice, and a [Store] remembers the tokens that
+// can't speak for themselves.
 package tokens
 
 import (
