@@ -24,8 +24,9 @@ var mayImport = map[string][]string{
 	"signers/softkey": {"signers"},
 	"signers/pkcs11":  {"signers"},
 	"signers/stream":  {},
-	"signers/awskms":  {"signers", "signers/handles"},
-	"signers/gcpkms":  {"signers", "signers/handles"},
+	"signers/awskms":  {"signers", "signers/cost", "signers/handles"},
+	"signers/gcpkms":  {"signers", "signers/cost", "signers/handles"},
+	"signers/cost":    {},
 	"signers/handles": {"signers"},
 	"signers/guard":   {"signers"},
 	"signers/api/v1":  {},
@@ -59,7 +60,7 @@ var mayImport = map[string][]string{
 	"daemon": {
 		"daemon/api/v1", "daemon/audit", "daemon/config", "daemon/metrics", "daemon/peer", "daemon/policy",
 		"daemon/secret", "daemon/server", "keyring", "keyring/filestore", "plugins", "plugins/host",
-		"plugins/jwt", "signers", "signers/awskms", "signers/gcpkms", "signers/guard", "signers/pkcs11", "signers/remote", "signers/softkey",
+		"plugins/jwt", "signers", "signers/awskms", "signers/cost", "signers/gcpkms", "signers/guard", "signers/pkcs11", "signers/remote", "signers/softkey",
 	},
 	"daemon/cmd/signet": {
 		"conformance", "conformance/report", "conformance/shim", "conformance/signertest",

@@ -14,13 +14,14 @@ import (
 	"github.com/signetd/signet/daemon/server"
 	"github.com/signetd/signet/keyring"
 	"github.com/signetd/signet/signers"
+	"github.com/signetd/signet/signers/cost"
 )
 
 // newAdmin is the operators' service, from the configuration.
 func (d *Daemon) newAdmin() *server.Admin {
 	a := &server.Admin{
 		Pipeline: d.pipeline, Keys: specs(d.cfg), Keep: d.longest, Parts: d.parts, Backend: d.backendState,
-		About: server.About{Version: d.opts.Version, Started: d.started},
+		About: server.About{Version: d.opts.Version, Started: d.started, PricesAsOf: cost.AsOf},
 	}
 	for _, r := range d.cfg.Admins {
 		rule := server.AdminRule{Who: callerRule(r.Caller)}

@@ -52,6 +52,7 @@ type key struct {
 	tags     map[string]string
 	state    string // as KeyState has it
 	origin   string
+	created  time.Time
 	deletion time.Time
 	found    time.Time // from when on it is found
 }

@@ -61,7 +61,7 @@ func (s *Server) createKey(in request) (any, error) {
 	s.made++
 	k := &key{
 		id: fmt.Sprintf("%08d-aaaa-bbbb-cccc-%012d", s.made, s.made), spec: in.KeySpec, private: private,
-		tags: map[string]string{}, state: "Enabled", origin: "AWS_KMS", found: s.now().Add(s.settle),
+		tags: map[string]string{}, state: "Enabled", origin: "AWS_KMS", created: s.now(), found: s.now().Add(s.settle),
 	}
 	for _, t := range in.Tags {
 		k.tags[t.TagKey] = t.TagValue
@@ -74,7 +74,7 @@ func (k *key) metadata() map[string]any {
 	m := map[string]any{
 		"KeyId": k.id, "Arn": arn(k.id), "AWSAccountId": account, "Enabled": k.state == "Enabled", "KeyState": k.state,
 		"KeySpec": k.spec, "CustomerMasterKeySpec": k.spec, "KeyUsage": "SIGN_VERIFY", "Origin": k.origin,
-		"KeyManager": "CUSTOMER", "MultiRegion": false, "SigningAlgorithms": offered(k.spec),
+		"KeyManager": "CUSTOMER", "MultiRegion": false, "CreationDate": float64(k.created.UnixMilli()) / 1000, "SigningAlgorithms": offered(k.spec),
 	}
 	if !k.deletion.IsZero() {
 		m["DeletionDate"] = float64(k.deletion.Unix())

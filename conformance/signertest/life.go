@@ -16,6 +16,7 @@ func addLifeChecks(add adder) {
 	add("create-after-destroy", "an id used again is a new key, and an old handle must not reach it", checkCreateAfterDestroy)
 	add("close", "after Close nothing is done, and the error says why", checkClose)
 	add("list", "what no record claims is found by listing, so the list is complete and has no ghosts", checkList)
+	add("survey", "what no record claims is destroyed by id and reference, and never another key in its place", checkSurvey)
 	add("reopen", "a daemon that starts again finds the keys it had, and none that it destroyed", checkReopen)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	signetv1 "github.com/signetd/signet/daemon/api/v1"
@@ -26,12 +27,15 @@ type Admin struct {
 	Backend  func(name string) string               // the state of a back-end
 	Parts    func(context.Context) []*signetv1.Part // how each back-end, issuer and the ledger are
 	About    About
+
+	surveying sync.Mutex // held while back-ends are looked through for orphans
 }
 
 // About is what Status says of the daemon itself.
 type About struct {
-	Version string
-	Started time.Time
+	Version    string
+	Started    time.Time
+	PricesAsOf string // the month of the prices that orphans are shown with
 }
 
 // maxReason bounds the reason an operator gives, in bytes.

@@ -37,6 +37,7 @@ var rows = []row{
 	{is: audit.ErrClosed, code: codes.Unavailable, say: "the daemon is stopping\nhint: retry with back-off"},
 	{is: keyring.ErrUnknownKey, code: codes.NotFound},
 	{is: keyring.ErrUnknownVersion, code: codes.NotFound},
+	{is: keyring.ErrNoOrphan, code: codes.NotFound},
 	{is: keyring.ErrRotated, code: codes.FailedPrecondition, say: "key rotated\nhint: fetch the public keys again and write the token for the current kid"},
 	{is: keyring.ErrNoSigner, code: codes.FailedPrecondition},
 	{is: keyring.ErrRevoked, code: codes.FailedPrecondition},

@@ -31,7 +31,8 @@ import (
 	"github.com/signetd/signet/signers/handles"
 )
 
-// tagID is the tag that says which key of ours a KMS key is, or was to be.
+// tagID is the tag that says which key of ours a KMS key is, or was to be: its
+// alias without "alias/", since others in the account may have our ids.
 const tagID = "signet:id"
 
 // A Config says where keys are. A zero field has its default.
@@ -74,7 +75,7 @@ func onLoopback(endpoint string) bool {
 }
 
 // A Backend is the keys of one account and region under one prefix. It
-// implements signers.Backend and signers.Lister.
+// implements signers.Backend, Lister and Surveyor.
 type Backend struct {
 	cfg    Config
 	kms    *kms.Client
@@ -151,6 +152,8 @@ func deadline(ctx context.Context, d time.Duration) (context.Context, context.Ca
 func (b *Backend) alias(id signers.KeyID) *string {
 	return aws.String("alias/" + b.cfg.AliasPrefix + string(id))
 }
+
+func (b *Backend) tag(id signers.KeyID) *string { return aws.String(b.cfg.AliasPrefix + string(id)) }
 
 // Open finds a key by its alias.
 func (b *Backend) Open(ctx context.Context, id signers.KeyID, alg signers.Algorithm) (signers.Key, error) {

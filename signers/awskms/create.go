@@ -66,7 +66,7 @@ func (b *Backend) create(ctx context.Context, id signers.KeyID, alg signers.Algo
 func (b *Backend) make(ctx context.Context, id signers.KeyID, s spec) (string, error) {
 	made, err := b.kms.CreateKey(ctx, &kms.CreateKeyInput{
 		KeySpec: s.key, KeyUsage: types.KeyUsageTypeSignVerify, Description: aws.String("signet " + string(id)),
-		Tags: []types.Tag{{TagKey: aws.String(tagID), TagValue: aws.String(string(id))}},
+		Tags: []types.Tag{{TagKey: aws.String(tagID), TagValue: b.tag(id)}},
 	}, func(o *kms.Options) { o.Retryer = aws.NopRetryer{} })
 	if err == nil {
 		return aws.ToString(made.KeyMetadata.Arn), nil
@@ -166,7 +166,7 @@ func (b *Backend) isTagged(ctx context.Context, key *string, id signers.KeyID) (
 			return false, err
 		}
 		for _, t := range page.Tags {
-			if aws.ToString(t.TagKey) == tagID && aws.ToString(t.TagValue) == string(id) {
+			if aws.ToString(t.TagKey) == tagID && aws.ToString(t.TagValue) == *b.tag(id) {
 				found, err := b.kms.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: key})
 				return err == nil && found.KeyMetadata.KeyState == types.KeyStateEnabled, meaning(err)
 			}

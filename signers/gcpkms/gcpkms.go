@@ -66,8 +66,8 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// A Backend is the keys of one key ring. It implements signers.Backend and
-// signers.Lister.
+// A Backend is the keys of one key ring. It implements signers.Backend, Lister
+// and Surveyor.
 type Backend struct {
 	cfg    Config
 	kms    *kms.KeyManagementClient

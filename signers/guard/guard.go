@@ -32,7 +32,7 @@ type Config struct {
 }
 
 // A Backend is another one, guarded. It implements signers.Backend, Lister,
-// Adopter and Reporter; what the other lacks of these is ErrUnsupported.
+// Surveyor, Adopter and Reporter; what the other lacks of these is ErrUnsupported.
 type Backend struct {
 	cfg     Config
 	slots   atomic.Int64
@@ -40,6 +40,7 @@ type Backend struct {
 	breaker *gobreaker.TwoStepCircuitBreaker[any]
 	refused atomic.Int64
 	found   atomic.Pointer[health]
+	watched atomic.Pointer[signers.Algorithm] // of the key that checks are made with
 
 	mu    sync.Mutex
 	inner signers.Backend // nil until it is there

@@ -12,9 +12,11 @@ import (
 	"github.com/signetd/signet/signers"
 )
 
-// healthPrefix begins the id of every key that only proves that its back-end
-// signs. Daemons that share a back-end share the key: it vouches for nothing.
-const healthPrefix = "signet-health-"
+// healthID is the key that only proves that its back-end signs. Daemons that
+// share a back-end share the key: it vouches for nothing.
+func healthID(alg signers.Algorithm) signers.KeyID {
+	return signers.KeyID(signers.HealthPrefix + string(alg))
+}
 
 // healthMessage begins every message that such a key signs. No token begins
 // so, and no token format has the key.
@@ -43,6 +45,7 @@ func (b *Backend) Watch(c Check) {
 	if c.Timeout == 0 {
 		c.Timeout = 5 * time.Second
 	}
+	b.watched.Store(&c.Algorithm)
 	b.opening.Go(func() { b.watch(c) })
 }
 
@@ -107,7 +110,7 @@ func (b *Backend) check(c Check, key *signers.Key) error {
 
 // healthKey opens the key that the checks sign with, or makes it.
 func healthKey(ctx context.Context, b signers.Backend, alg signers.Algorithm) (signers.Key, error) {
-	id := signers.KeyID(healthPrefix + string(alg))
+	id := healthID(alg)
 	key, err := b.Open(ctx, id, alg)
 	if errors.Is(err, signers.ErrNotFound) {
 		key, err = b.Create(ctx, id, alg)
@@ -122,4 +125,4 @@ func healthKey(ctx context.Context, b signers.Backend, alg signers.Algorithm) (s
 }
 
 // ours reports whether an id is of a key that the guard made.
-func ours(id signers.KeyID) bool { return strings.HasPrefix(string(id), healthPrefix) }
+func ours(id signers.KeyID) bool { return strings.HasPrefix(string(id), signers.HealthPrefix) }

@@ -957,6 +957,342 @@ func (x *PublicKey) GetPublic() []byte {
 	return nil
 }
 
+type ListOrphansRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One back-end, or every one when empty.
+	Backend       string `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOrphansRequest) Reset() {
+	*x = ListOrphansRequest{}
+	mi := &file_signet_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOrphansRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOrphansRequest) ProtoMessage() {}
+
+func (x *ListOrphansRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOrphansRequest.ProtoReflect.Descriptor instead.
+func (*ListOrphansRequest) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListOrphansRequest) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+type ListOrphansReply struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Orphans []*Orphan              `protobuf:"bytes,1,rep,name=orphans,proto3" json:"orphans,omitempty"`
+	// Back-ends that could not be looked at, and why.
+	Unseen []*Part `protobuf:"bytes,2,rep,name=unseen,proto3" json:"unseen,omitempty"`
+	// The month of the prices, "2026-03".
+	PricesAsOf    string `protobuf:"bytes,3,opt,name=prices_as_of,json=pricesAsOf,proto3" json:"prices_as_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOrphansReply) Reset() {
+	*x = ListOrphansReply{}
+	mi := &file_signet_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOrphansReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOrphansReply) ProtoMessage() {}
+
+func (x *ListOrphansReply) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOrphansReply.ProtoReflect.Descriptor instead.
+func (*ListOrphansReply) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListOrphansReply) GetOrphans() []*Orphan {
+	if x != nil {
+		return x.Orphans
+	}
+	return nil
+}
+
+func (x *ListOrphansReply) GetUnseen() []*Part {
+	if x != nil {
+		return x.Unseen
+	}
+	return nil
+}
+
+func (x *ListOrphansReply) GetPricesAsOf() string {
+	if x != nil {
+		return x.PricesAsOf
+	}
+	return ""
+}
+
+// Orphan is a key of ours in a back-end that no record claims.
+type Orphan struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Backend   string                 `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	BackendId string                 `protobuf:"bytes,2,opt,name=backend_id,json=backendId,proto3" json:"backend_id,omitempty"`
+	// What the back-end calls this key and no other: an ARN, a version's name, a
+	// fingerprint. Empty if it can't be read: then it is not cleaned.
+	Ref string `protobuf:"bytes,3,opt,name=ref,proto3" json:"ref,omitempty"`
+	// unclaimed, half-made, health-check or conformance.
+	Kind string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	// In the back-end's words.
+	State string `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
+	// Seconds since 1970, 0 if the back-end does not say.
+	Created int64 `protobuf:"varint,6,opt,name=created,proto3" json:"created,omitempty"`
+	// It was made less than an hour ago, or nobody knows when.
+	Young         bool    `protobuf:"varint,7,opt,name=young,proto3" json:"young,omitempty"`
+	MonthlyUsd    float64 `protobuf:"fixed64,8,opt,name=monthly_usd,json=monthlyUsd,proto3" json:"monthly_usd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Orphan) Reset() {
+	*x = Orphan{}
+	mi := &file_signet_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Orphan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Orphan) ProtoMessage() {}
+
+func (x *Orphan) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Orphan.ProtoReflect.Descriptor instead.
+func (*Orphan) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Orphan) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *Orphan) GetBackendId() string {
+	if x != nil {
+		return x.BackendId
+	}
+	return ""
+}
+
+func (x *Orphan) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *Orphan) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Orphan) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Orphan) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *Orphan) GetYoung() bool {
+	if x != nil {
+		return x.Young
+	}
+	return false
+}
+
+func (x *Orphan) GetMonthlyUsd() float64 {
+	if x != nil {
+		return x.MonthlyUsd
+	}
+	return 0
+}
+
+type CleanOrphanRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Backend   string                 `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	BackendId string                 `protobuf:"bytes,2,opt,name=backend_id,json=backendId,proto3" json:"backend_id,omitempty"`
+	Ref       string                 `protobuf:"bytes,3,opt,name=ref,proto3" json:"ref,omitempty"`
+	Reason    string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// It may be young: nobody else is making it at this moment.
+	Young         bool `protobuf:"varint,5,opt,name=young,proto3" json:"young,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CleanOrphanRequest) Reset() {
+	*x = CleanOrphanRequest{}
+	mi := &file_signet_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CleanOrphanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CleanOrphanRequest) ProtoMessage() {}
+
+func (x *CleanOrphanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CleanOrphanRequest.ProtoReflect.Descriptor instead.
+func (*CleanOrphanRequest) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CleanOrphanRequest) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *CleanOrphanRequest) GetBackendId() string {
+	if x != nil {
+		return x.BackendId
+	}
+	return ""
+}
+
+func (x *CleanOrphanRequest) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *CleanOrphanRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *CleanOrphanRequest) GetYoung() bool {
+	if x != nil {
+		return x.Young
+	}
+	return false
+}
+
+type CleanOrphanReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it was.
+	Orphan        *Orphan `protobuf:"bytes,1,opt,name=orphan,proto3" json:"orphan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CleanOrphanReply) Reset() {
+	*x = CleanOrphanReply{}
+	mi := &file_signet_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CleanOrphanReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CleanOrphanReply) ProtoMessage() {}
+
+func (x *CleanOrphanReply) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CleanOrphanReply.ProtoReflect.Descriptor instead.
+func (*CleanOrphanReply) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CleanOrphanReply) GetOrphan() *Orphan {
+	if x != nil {
+		return x.Orphan
+	}
+	return nil
+}
+
 type ListKeysRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -965,7 +1301,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_signet_proto_msgTypes[16]
+	mi := &file_signet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1313,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[16]
+	mi := &file_signet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1326,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{16}
+	return file_signet_proto_rawDescGZIP(), []int{21}
 }
 
 type ListKeysReply struct {
@@ -1002,7 +1338,7 @@ type ListKeysReply struct {
 
 func (x *ListKeysReply) Reset() {
 	*x = ListKeysReply{}
-	mi := &file_signet_proto_msgTypes[17]
+	mi := &file_signet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1350,7 @@ func (x *ListKeysReply) String() string {
 func (*ListKeysReply) ProtoMessage() {}
 
 func (x *ListKeysReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[17]
+	mi := &file_signet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1363,7 @@ func (x *ListKeysReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysReply.ProtoReflect.Descriptor instead.
 func (*ListKeysReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{17}
+	return file_signet_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListKeysReply) GetKeys() []*Key {
@@ -1052,7 +1388,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_signet_proto_msgTypes[18]
+	mi := &file_signet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1400,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[18]
+	mi := &file_signet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1413,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{18}
+	return file_signet_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Key) GetName() string {
@@ -1144,7 +1480,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_signet_proto_msgTypes[19]
+	mi := &file_signet_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1492,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[19]
+	mi := &file_signet_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1505,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{19}
+	return file_signet_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Version) GetNumber() uint32 {
@@ -1274,7 +1610,7 @@ type AdoptKeyRequest struct {
 
 func (x *AdoptKeyRequest) Reset() {
 	*x = AdoptKeyRequest{}
-	mi := &file_signet_proto_msgTypes[20]
+	mi := &file_signet_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1286,7 +1622,7 @@ func (x *AdoptKeyRequest) String() string {
 func (*AdoptKeyRequest) ProtoMessage() {}
 
 func (x *AdoptKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[20]
+	mi := &file_signet_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1299,7 +1635,7 @@ func (x *AdoptKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptKeyRequest.ProtoReflect.Descriptor instead.
 func (*AdoptKeyRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{20}
+	return file_signet_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AdoptKeyRequest) GetName() string {
@@ -1356,7 +1692,7 @@ type CreateKeyRequest struct {
 
 func (x *CreateKeyRequest) Reset() {
 	*x = CreateKeyRequest{}
-	mi := &file_signet_proto_msgTypes[21]
+	mi := &file_signet_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1704,7 @@ func (x *CreateKeyRequest) String() string {
 func (*CreateKeyRequest) ProtoMessage() {}
 
 func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[21]
+	mi := &file_signet_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1717,7 @@ func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{21}
+	return file_signet_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CreateKeyRequest) GetName() string {
@@ -1421,7 +1757,7 @@ type KeyRequest struct {
 
 func (x *KeyRequest) Reset() {
 	*x = KeyRequest{}
-	mi := &file_signet_proto_msgTypes[22]
+	mi := &file_signet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1769,7 @@ func (x *KeyRequest) String() string {
 func (*KeyRequest) ProtoMessage() {}
 
 func (x *KeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[22]
+	mi := &file_signet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1782,7 @@ func (x *KeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyRequest.ProtoReflect.Descriptor instead.
 func (*KeyRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{22}
+	return file_signet_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *KeyRequest) GetName() string {
@@ -1495,7 +1831,7 @@ type KeyReply struct {
 
 func (x *KeyReply) Reset() {
 	*x = KeyReply{}
-	mi := &file_signet_proto_msgTypes[23]
+	mi := &file_signet_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1843,7 @@ func (x *KeyReply) String() string {
 func (*KeyReply) ProtoMessage() {}
 
 func (x *KeyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[23]
+	mi := &file_signet_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1856,7 @@ func (x *KeyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyReply.ProtoReflect.Descriptor instead.
 func (*KeyReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{23}
+	return file_signet_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *KeyReply) GetKey() *Key {
@@ -1550,7 +1886,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_signet_proto_msgTypes[24]
+	mi := &file_signet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1562,7 +1898,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[24]
+	mi := &file_signet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1575,7 +1911,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{24}
+	return file_signet_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ExplainRequest) GetRequest() *IssueRequest {
@@ -1627,7 +1963,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_signet_proto_msgTypes[25]
+	mi := &file_signet_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1975,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[25]
+	mi := &file_signet_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1988,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{25}
+	return file_signet_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ExplainReply) GetAllowed() bool {
@@ -1694,7 +2030,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_signet_proto_msgTypes[26]
+	mi := &file_signet_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +2042,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[26]
+	mi := &file_signet_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +2055,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{26}
+	return file_signet_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExplainStep) GetRule() string {
@@ -1751,7 +2087,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_signet_proto_msgTypes[27]
+	mi := &file_signet_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +2099,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[27]
+	mi := &file_signet_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +2112,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{27}
+	return file_signet_proto_rawDescGZIP(), []int{32}
 }
 
 type StatusReply struct {
@@ -1790,7 +2126,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_signet_proto_msgTypes[28]
+	mi := &file_signet_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +2138,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[28]
+	mi := &file_signet_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +2151,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{28}
+	return file_signet_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StatusReply) GetVersion() string {
@@ -1852,7 +2188,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_signet_proto_msgTypes[29]
+	mi := &file_signet_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1864,7 +2200,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[29]
+	mi := &file_signet_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1877,7 +2213,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{29}
+	return file_signet_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Part) GetKind() string {
@@ -1976,7 +2312,34 @@ const file_signet_proto_rawDesc = "" +
 	"\x03kid\x18\x03 \x01(\tR\x03kid\x12\x1c\n" +
 	"\talgorithm\x18\x04 \x01(\tR\talgorithm\x12\x14\n" +
 	"\x05state\x18\x05 \x01(\tR\x05state\x12\x16\n" +
-	"\x06public\x18\x06 \x01(\fR\x06public\"\x11\n" +
+	"\x06public\x18\x06 \x01(\fR\x06public\".\n" +
+	"\x12ListOrphansRequest\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\"\x8a\x01\n" +
+	"\x10ListOrphansReply\x12+\n" +
+	"\aorphans\x18\x01 \x03(\v2\x11.signet.v1.OrphanR\aorphans\x12'\n" +
+	"\x06unseen\x18\x02 \x03(\v2\x0f.signet.v1.PartR\x06unseen\x12 \n" +
+	"\fprices_as_of\x18\x03 \x01(\tR\n" +
+	"pricesAsOf\"\xce\x01\n" +
+	"\x06Orphan\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12\x1d\n" +
+	"\n" +
+	"backend_id\x18\x02 \x01(\tR\tbackendId\x12\x10\n" +
+	"\x03ref\x18\x03 \x01(\tR\x03ref\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\x12\x18\n" +
+	"\acreated\x18\x06 \x01(\x03R\acreated\x12\x14\n" +
+	"\x05young\x18\a \x01(\bR\x05young\x12\x1f\n" +
+	"\vmonthly_usd\x18\b \x01(\x01R\n" +
+	"monthlyUsd\"\x8d\x01\n" +
+	"\x12CleanOrphanRequest\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12\x1d\n" +
+	"\n" +
+	"backend_id\x18\x02 \x01(\tR\tbackendId\x12\x10\n" +
+	"\x03ref\x18\x03 \x01(\tR\x03ref\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05young\x18\x05 \x01(\bR\x05young\"=\n" +
+	"\x10CleanOrphanReply\x12)\n" +
+	"\x06orphan\x18\x01 \x01(\v2\x11.signet.v1.OrphanR\x06orphan\"\x11\n" +
 	"\x0fListKeysRequest\"3\n" +
 	"\rListKeysReply\x12\"\n" +
 	"\x04keys\x18\x01 \x03(\v2\x0e.signet.v1.KeyR\x04keys\"\xbe\x01\n" +
@@ -2056,7 +2419,7 @@ const file_signet_proto_rawDesc = "" +
 	"\n" +
 	"SignStream\x12\x14.signet.v1.SignBatch\x1a\x19.signet.v1.SignReplyBatch(\x010\x01\x12F\n" +
 	"\n" +
-	"PublicKeys\x12\x1c.signet.v1.PublicKeysRequest\x1a\x1a.signet.v1.PublicKeysReply2\xd1\x04\n" +
+	"PublicKeys\x12\x1c.signet.v1.PublicKeysRequest\x1a\x1a.signet.v1.PublicKeysReply2\xe7\x05\n" +
 	"\x05Admin\x12@\n" +
 	"\bListKeys\x12\x1a.signet.v1.ListKeysRequest\x1a\x18.signet.v1.ListKeysReply\x12:\n" +
 	"\x06Status\x12\x18.signet.v1.StatusRequest\x1a\x16.signet.v1.StatusReply\x12=\n" +
@@ -2067,7 +2430,9 @@ const file_signet_proto_rawDesc = "" +
 	"\bActivate\x12\x15.signet.v1.KeyRequest\x1a\x13.signet.v1.KeyReply\x124\n" +
 	"\x06Retire\x12\x15.signet.v1.KeyRequest\x1a\x13.signet.v1.KeyReply\x124\n" +
 	"\x06Revoke\x12\x15.signet.v1.KeyRequest\x1a\x13.signet.v1.KeyReply\x125\n" +
-	"\aDestroy\x12\x15.signet.v1.KeyRequest\x1a\x13.signet.v1.KeyReplyB2Z0github.com/signetd/signet/daemon/api/v1;signetv1b\x06proto3"
+	"\aDestroy\x12\x15.signet.v1.KeyRequest\x1a\x13.signet.v1.KeyReply\x12I\n" +
+	"\vListOrphans\x12\x1d.signet.v1.ListOrphansRequest\x1a\x1b.signet.v1.ListOrphansReply\x12I\n" +
+	"\vCleanOrphan\x12\x1d.signet.v1.CleanOrphanRequest\x1a\x1b.signet.v1.CleanOrphanReplyB2Z0github.com/signetd/signet/daemon/api/v1;signetv1b\x06proto3"
 
 var (
 	file_signet_proto_rawDescOnce sync.Once
@@ -2081,38 +2446,43 @@ func file_signet_proto_rawDescGZIP() []byte {
 	return file_signet_proto_rawDescData
 }
 
-var file_signet_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_signet_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_signet_proto_goTypes = []any{
-	(*IssueRequest)(nil),      // 0: signet.v1.IssueRequest
-	(*IssueReply)(nil),        // 1: signet.v1.IssueReply
-	(*IssueBatch)(nil),        // 2: signet.v1.IssueBatch
-	(*IssueItem)(nil),         // 3: signet.v1.IssueItem
-	(*IssueReplyBatch)(nil),   // 4: signet.v1.IssueReplyBatch
-	(*IssueOutcome)(nil),      // 5: signet.v1.IssueOutcome
-	(*Refusal)(nil),           // 6: signet.v1.Refusal
-	(*SignRequest)(nil),       // 7: signet.v1.SignRequest
-	(*SignReply)(nil),         // 8: signet.v1.SignReply
-	(*SignBatch)(nil),         // 9: signet.v1.SignBatch
-	(*SignItem)(nil),          // 10: signet.v1.SignItem
-	(*SignReplyBatch)(nil),    // 11: signet.v1.SignReplyBatch
-	(*SignOutcome)(nil),       // 12: signet.v1.SignOutcome
-	(*PublicKeysRequest)(nil), // 13: signet.v1.PublicKeysRequest
-	(*PublicKeysReply)(nil),   // 14: signet.v1.PublicKeysReply
-	(*PublicKey)(nil),         // 15: signet.v1.PublicKey
-	(*ListKeysRequest)(nil),   // 16: signet.v1.ListKeysRequest
-	(*ListKeysReply)(nil),     // 17: signet.v1.ListKeysReply
-	(*Key)(nil),               // 18: signet.v1.Key
-	(*Version)(nil),           // 19: signet.v1.Version
-	(*AdoptKeyRequest)(nil),   // 20: signet.v1.AdoptKeyRequest
-	(*CreateKeyRequest)(nil),  // 21: signet.v1.CreateKeyRequest
-	(*KeyRequest)(nil),        // 22: signet.v1.KeyRequest
-	(*KeyReply)(nil),          // 23: signet.v1.KeyReply
-	(*ExplainRequest)(nil),    // 24: signet.v1.ExplainRequest
-	(*ExplainReply)(nil),      // 25: signet.v1.ExplainReply
-	(*ExplainStep)(nil),       // 26: signet.v1.ExplainStep
-	(*StatusRequest)(nil),     // 27: signet.v1.StatusRequest
-	(*StatusReply)(nil),       // 28: signet.v1.StatusReply
-	(*Part)(nil),              // 29: signet.v1.Part
+	(*IssueRequest)(nil),       // 0: signet.v1.IssueRequest
+	(*IssueReply)(nil),         // 1: signet.v1.IssueReply
+	(*IssueBatch)(nil),         // 2: signet.v1.IssueBatch
+	(*IssueItem)(nil),          // 3: signet.v1.IssueItem
+	(*IssueReplyBatch)(nil),    // 4: signet.v1.IssueReplyBatch
+	(*IssueOutcome)(nil),       // 5: signet.v1.IssueOutcome
+	(*Refusal)(nil),            // 6: signet.v1.Refusal
+	(*SignRequest)(nil),        // 7: signet.v1.SignRequest
+	(*SignReply)(nil),          // 8: signet.v1.SignReply
+	(*SignBatch)(nil),          // 9: signet.v1.SignBatch
+	(*SignItem)(nil),           // 10: signet.v1.SignItem
+	(*SignReplyBatch)(nil),     // 11: signet.v1.SignReplyBatch
+	(*SignOutcome)(nil),        // 12: signet.v1.SignOutcome
+	(*PublicKeysRequest)(nil),  // 13: signet.v1.PublicKeysRequest
+	(*PublicKeysReply)(nil),    // 14: signet.v1.PublicKeysReply
+	(*PublicKey)(nil),          // 15: signet.v1.PublicKey
+	(*ListOrphansRequest)(nil), // 16: signet.v1.ListOrphansRequest
+	(*ListOrphansReply)(nil),   // 17: signet.v1.ListOrphansReply
+	(*Orphan)(nil),             // 18: signet.v1.Orphan
+	(*CleanOrphanRequest)(nil), // 19: signet.v1.CleanOrphanRequest
+	(*CleanOrphanReply)(nil),   // 20: signet.v1.CleanOrphanReply
+	(*ListKeysRequest)(nil),    // 21: signet.v1.ListKeysRequest
+	(*ListKeysReply)(nil),      // 22: signet.v1.ListKeysReply
+	(*Key)(nil),                // 23: signet.v1.Key
+	(*Version)(nil),            // 24: signet.v1.Version
+	(*AdoptKeyRequest)(nil),    // 25: signet.v1.AdoptKeyRequest
+	(*CreateKeyRequest)(nil),   // 26: signet.v1.CreateKeyRequest
+	(*KeyRequest)(nil),         // 27: signet.v1.KeyRequest
+	(*KeyReply)(nil),           // 28: signet.v1.KeyReply
+	(*ExplainRequest)(nil),     // 29: signet.v1.ExplainRequest
+	(*ExplainReply)(nil),       // 30: signet.v1.ExplainReply
+	(*ExplainStep)(nil),        // 31: signet.v1.ExplainStep
+	(*StatusRequest)(nil),      // 32: signet.v1.StatusRequest
+	(*StatusReply)(nil),        // 33: signet.v1.StatusReply
+	(*Part)(nil),               // 34: signet.v1.Part
 }
 var file_signet_proto_depIdxs = []int32{
 	3,  // 0: signet.v1.IssueBatch.items:type_name -> signet.v1.IssueItem
@@ -2126,47 +2496,54 @@ var file_signet_proto_depIdxs = []int32{
 	8,  // 8: signet.v1.SignOutcome.reply:type_name -> signet.v1.SignReply
 	6,  // 9: signet.v1.SignOutcome.refusal:type_name -> signet.v1.Refusal
 	15, // 10: signet.v1.PublicKeysReply.keys:type_name -> signet.v1.PublicKey
-	18, // 11: signet.v1.ListKeysReply.keys:type_name -> signet.v1.Key
-	19, // 12: signet.v1.Key.versions:type_name -> signet.v1.Version
-	18, // 13: signet.v1.KeyReply.key:type_name -> signet.v1.Key
-	0,  // 14: signet.v1.ExplainRequest.request:type_name -> signet.v1.IssueRequest
-	26, // 15: signet.v1.ExplainReply.steps:type_name -> signet.v1.ExplainStep
-	29, // 16: signet.v1.StatusReply.parts:type_name -> signet.v1.Part
-	0,  // 17: signet.v1.Signer.Issue:input_type -> signet.v1.IssueRequest
-	2,  // 18: signet.v1.Signer.IssueStream:input_type -> signet.v1.IssueBatch
-	7,  // 19: signet.v1.Signer.Sign:input_type -> signet.v1.SignRequest
-	9,  // 20: signet.v1.Signer.SignStream:input_type -> signet.v1.SignBatch
-	13, // 21: signet.v1.Signer.PublicKeys:input_type -> signet.v1.PublicKeysRequest
-	16, // 22: signet.v1.Admin.ListKeys:input_type -> signet.v1.ListKeysRequest
-	27, // 23: signet.v1.Admin.Status:input_type -> signet.v1.StatusRequest
-	24, // 24: signet.v1.Admin.Explain:input_type -> signet.v1.ExplainRequest
-	21, // 25: signet.v1.Admin.CreateKey:input_type -> signet.v1.CreateKeyRequest
-	20, // 26: signet.v1.Admin.AdoptKey:input_type -> signet.v1.AdoptKeyRequest
-	22, // 27: signet.v1.Admin.Rotate:input_type -> signet.v1.KeyRequest
-	22, // 28: signet.v1.Admin.Activate:input_type -> signet.v1.KeyRequest
-	22, // 29: signet.v1.Admin.Retire:input_type -> signet.v1.KeyRequest
-	22, // 30: signet.v1.Admin.Revoke:input_type -> signet.v1.KeyRequest
-	22, // 31: signet.v1.Admin.Destroy:input_type -> signet.v1.KeyRequest
-	1,  // 32: signet.v1.Signer.Issue:output_type -> signet.v1.IssueReply
-	4,  // 33: signet.v1.Signer.IssueStream:output_type -> signet.v1.IssueReplyBatch
-	8,  // 34: signet.v1.Signer.Sign:output_type -> signet.v1.SignReply
-	11, // 35: signet.v1.Signer.SignStream:output_type -> signet.v1.SignReplyBatch
-	14, // 36: signet.v1.Signer.PublicKeys:output_type -> signet.v1.PublicKeysReply
-	17, // 37: signet.v1.Admin.ListKeys:output_type -> signet.v1.ListKeysReply
-	28, // 38: signet.v1.Admin.Status:output_type -> signet.v1.StatusReply
-	25, // 39: signet.v1.Admin.Explain:output_type -> signet.v1.ExplainReply
-	23, // 40: signet.v1.Admin.CreateKey:output_type -> signet.v1.KeyReply
-	23, // 41: signet.v1.Admin.AdoptKey:output_type -> signet.v1.KeyReply
-	23, // 42: signet.v1.Admin.Rotate:output_type -> signet.v1.KeyReply
-	23, // 43: signet.v1.Admin.Activate:output_type -> signet.v1.KeyReply
-	23, // 44: signet.v1.Admin.Retire:output_type -> signet.v1.KeyReply
-	23, // 45: signet.v1.Admin.Revoke:output_type -> signet.v1.KeyReply
-	23, // 46: signet.v1.Admin.Destroy:output_type -> signet.v1.KeyReply
-	32, // [32:47] is the sub-list for method output_type
-	17, // [17:32] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	18, // 11: signet.v1.ListOrphansReply.orphans:type_name -> signet.v1.Orphan
+	34, // 12: signet.v1.ListOrphansReply.unseen:type_name -> signet.v1.Part
+	18, // 13: signet.v1.CleanOrphanReply.orphan:type_name -> signet.v1.Orphan
+	23, // 14: signet.v1.ListKeysReply.keys:type_name -> signet.v1.Key
+	24, // 15: signet.v1.Key.versions:type_name -> signet.v1.Version
+	23, // 16: signet.v1.KeyReply.key:type_name -> signet.v1.Key
+	0,  // 17: signet.v1.ExplainRequest.request:type_name -> signet.v1.IssueRequest
+	31, // 18: signet.v1.ExplainReply.steps:type_name -> signet.v1.ExplainStep
+	34, // 19: signet.v1.StatusReply.parts:type_name -> signet.v1.Part
+	0,  // 20: signet.v1.Signer.Issue:input_type -> signet.v1.IssueRequest
+	2,  // 21: signet.v1.Signer.IssueStream:input_type -> signet.v1.IssueBatch
+	7,  // 22: signet.v1.Signer.Sign:input_type -> signet.v1.SignRequest
+	9,  // 23: signet.v1.Signer.SignStream:input_type -> signet.v1.SignBatch
+	13, // 24: signet.v1.Signer.PublicKeys:input_type -> signet.v1.PublicKeysRequest
+	21, // 25: signet.v1.Admin.ListKeys:input_type -> signet.v1.ListKeysRequest
+	32, // 26: signet.v1.Admin.Status:input_type -> signet.v1.StatusRequest
+	29, // 27: signet.v1.Admin.Explain:input_type -> signet.v1.ExplainRequest
+	26, // 28: signet.v1.Admin.CreateKey:input_type -> signet.v1.CreateKeyRequest
+	25, // 29: signet.v1.Admin.AdoptKey:input_type -> signet.v1.AdoptKeyRequest
+	27, // 30: signet.v1.Admin.Rotate:input_type -> signet.v1.KeyRequest
+	27, // 31: signet.v1.Admin.Activate:input_type -> signet.v1.KeyRequest
+	27, // 32: signet.v1.Admin.Retire:input_type -> signet.v1.KeyRequest
+	27, // 33: signet.v1.Admin.Revoke:input_type -> signet.v1.KeyRequest
+	27, // 34: signet.v1.Admin.Destroy:input_type -> signet.v1.KeyRequest
+	16, // 35: signet.v1.Admin.ListOrphans:input_type -> signet.v1.ListOrphansRequest
+	19, // 36: signet.v1.Admin.CleanOrphan:input_type -> signet.v1.CleanOrphanRequest
+	1,  // 37: signet.v1.Signer.Issue:output_type -> signet.v1.IssueReply
+	4,  // 38: signet.v1.Signer.IssueStream:output_type -> signet.v1.IssueReplyBatch
+	8,  // 39: signet.v1.Signer.Sign:output_type -> signet.v1.SignReply
+	11, // 40: signet.v1.Signer.SignStream:output_type -> signet.v1.SignReplyBatch
+	14, // 41: signet.v1.Signer.PublicKeys:output_type -> signet.v1.PublicKeysReply
+	22, // 42: signet.v1.Admin.ListKeys:output_type -> signet.v1.ListKeysReply
+	33, // 43: signet.v1.Admin.Status:output_type -> signet.v1.StatusReply
+	30, // 44: signet.v1.Admin.Explain:output_type -> signet.v1.ExplainReply
+	28, // 45: signet.v1.Admin.CreateKey:output_type -> signet.v1.KeyReply
+	28, // 46: signet.v1.Admin.AdoptKey:output_type -> signet.v1.KeyReply
+	28, // 47: signet.v1.Admin.Rotate:output_type -> signet.v1.KeyReply
+	28, // 48: signet.v1.Admin.Activate:output_type -> signet.v1.KeyReply
+	28, // 49: signet.v1.Admin.Retire:output_type -> signet.v1.KeyReply
+	28, // 50: signet.v1.Admin.Revoke:output_type -> signet.v1.KeyReply
+	28, // 51: signet.v1.Admin.Destroy:output_type -> signet.v1.KeyReply
+	17, // 52: signet.v1.Admin.ListOrphans:output_type -> signet.v1.ListOrphansReply
+	20, // 53: signet.v1.Admin.CleanOrphan:output_type -> signet.v1.CleanOrphanReply
+	37, // [37:54] is the sub-list for method output_type
+	20, // [20:37] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_signet_proto_init() }
@@ -2180,7 +2557,7 @@ func file_signet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_proto_rawDesc), len(file_signet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -283,16 +283,18 @@ var Signer_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	Admin_ListKeys_FullMethodName  = "/signet.v1.Admin/ListKeys"
-	Admin_Status_FullMethodName    = "/signet.v1.Admin/Status"
-	Admin_Explain_FullMethodName   = "/signet.v1.Admin/Explain"
-	Admin_CreateKey_FullMethodName = "/signet.v1.Admin/CreateKey"
-	Admin_AdoptKey_FullMethodName  = "/signet.v1.Admin/AdoptKey"
-	Admin_Rotate_FullMethodName    = "/signet.v1.Admin/Rotate"
-	Admin_Activate_FullMethodName  = "/signet.v1.Admin/Activate"
-	Admin_Retire_FullMethodName    = "/signet.v1.Admin/Retire"
-	Admin_Revoke_FullMethodName    = "/signet.v1.Admin/Revoke"
-	Admin_Destroy_FullMethodName   = "/signet.v1.Admin/Destroy"
+	Admin_ListKeys_FullMethodName    = "/signet.v1.Admin/ListKeys"
+	Admin_Status_FullMethodName      = "/signet.v1.Admin/Status"
+	Admin_Explain_FullMethodName     = "/signet.v1.Admin/Explain"
+	Admin_CreateKey_FullMethodName   = "/signet.v1.Admin/CreateKey"
+	Admin_AdoptKey_FullMethodName    = "/signet.v1.Admin/AdoptKey"
+	Admin_Rotate_FullMethodName      = "/signet.v1.Admin/Rotate"
+	Admin_Activate_FullMethodName    = "/signet.v1.Admin/Activate"
+	Admin_Retire_FullMethodName      = "/signet.v1.Admin/Retire"
+	Admin_Revoke_FullMethodName      = "/signet.v1.Admin/Revoke"
+	Admin_Destroy_FullMethodName     = "/signet.v1.Admin/Destroy"
+	Admin_ListOrphans_FullMethodName = "/signet.v1.Admin/ListOrphans"
+	Admin_CleanOrphan_FullMethodName = "/signet.v1.Admin/CleanOrphan"
 )
 
 // AdminClient is the client API for Admin service.
@@ -322,6 +324,10 @@ type AdminClient interface {
 	Revoke(ctx context.Context, in *KeyRequest, opts ...grpc.CallOption) (*KeyReply, error)
 	// destroy
 	Destroy(ctx context.Context, in *KeyRequest, opts ...grpc.CallOption) (*KeyReply, error)
+	// view
+	ListOrphans(ctx context.Context, in *ListOrphansRequest, opts ...grpc.CallOption) (*ListOrphansReply, error)
+	// destroy
+	CleanOrphan(ctx context.Context, in *CleanOrphanRequest, opts ...grpc.CallOption) (*CleanOrphanReply, error)
 }
 
 type adminClient struct {
@@ -432,6 +438,26 @@ func (c *adminClient) Destroy(ctx context.Context, in *KeyRequest, opts ...grpc.
 	return out, nil
 }
 
+func (c *adminClient) ListOrphans(ctx context.Context, in *ListOrphansRequest, opts ...grpc.CallOption) (*ListOrphansReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListOrphansReply)
+	err := c.cc.Invoke(ctx, Admin_ListOrphans_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) CleanOrphan(ctx context.Context, in *CleanOrphanRequest, opts ...grpc.CallOption) (*CleanOrphanReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CleanOrphanReply)
+	err := c.cc.Invoke(ctx, Admin_CleanOrphan_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -459,6 +485,10 @@ type AdminServer interface {
 	Revoke(context.Context, *KeyRequest) (*KeyReply, error)
 	// destroy
 	Destroy(context.Context, *KeyRequest) (*KeyReply, error)
+	// view
+	ListOrphans(context.Context, *ListOrphansRequest) (*ListOrphansReply, error)
+	// destroy
+	CleanOrphan(context.Context, *CleanOrphanRequest) (*CleanOrphanReply, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -498,6 +528,12 @@ func (UnimplementedAdminServer) Revoke(context.Context, *KeyRequest) (*KeyReply,
 }
 func (UnimplementedAdminServer) Destroy(context.Context, *KeyRequest) (*KeyReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Destroy not implemented")
+}
+func (UnimplementedAdminServer) ListOrphans(context.Context, *ListOrphansRequest) (*ListOrphansReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListOrphans not implemented")
+}
+func (UnimplementedAdminServer) CleanOrphan(context.Context, *CleanOrphanRequest) (*CleanOrphanReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method CleanOrphan not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -700,6 +736,42 @@ func _Admin_Destroy_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_ListOrphans_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListOrphansRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListOrphans(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListOrphans_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListOrphans(ctx, req.(*ListOrphansRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_CleanOrphan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CleanOrphanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).CleanOrphan(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_CleanOrphan_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).CleanOrphan(ctx, req.(*CleanOrphanRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -746,6 +818,14 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Destroy",
 			Handler:    _Admin_Destroy_Handler,
+		},
+		{
+			MethodName: "ListOrphans",
+			Handler:    _Admin_ListOrphans_Handler,
+		},
+		{
+			MethodName: "CleanOrphan",
+			Handler:    _Admin_CleanOrphan_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

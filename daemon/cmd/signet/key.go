@@ -15,7 +15,7 @@ import (
 
 func newKey() *cobra.Command {
 	c := &cobra.Command{Use: "key", Short: "Create, look at, rotate and revoke keys"}
-	c.AddCommand(newKeyCreate(), newKeyAdopt(), newKeyList(), newKeyShow(),
+	c.AddCommand(newKeyCreate(), newKeyAdopt(), newKeyList(), newKeyShow(), newKeyOrphans(),
 		keyChange("rotate", "Make and publish the next version; it does not sign yet", signetv1.AdminClient.Rotate),
 		keyChange("activate", "Let a published version sign, and retire the one that did", signetv1.AdminClient.Activate),
 		keyChange("retire", "Stop the signing version without a successor", signetv1.AdminClient.Retire),

@@ -10,9 +10,6 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"github.com/signetd/signet/conformance/fakegcpkms"
-	"github.com/signetd/signet/conformance/fakekms"
 )
 
 // TestMain lets scripts run this binary as signet: as a user, as the daemon,
@@ -41,8 +38,10 @@ func TestScripts(t *testing.T) {
 			return os.Getenv("REQUIRE_SOFTHSM") != "", nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready":   ready,
-			"fakekms": fakeKMS,
+			"ready":    ready,
+			"fakekms":  fakeKMS,
+			"awsfault": awsFault,
+			"awsasked": awsAsked,
 		},
 	})
 }
@@ -59,6 +58,7 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
+	env.Values["clouds"] = &clouds{}
 	env.Setenv("REPO", repo)
 	env.Setenv("D", dir)
 	env.Setenv("UID", fmt.Sprint(os.Getuid()))
@@ -80,25 +80,4 @@ func ready(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("no daemon on %s after 30 s", args[0])
-}
-
-// fakeKMS starts both clouds' KMS for the script: KMS_URL, and credentials for
-// it; GCP_ADDRESS and GCP_RING.
-func fakeKMS(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 0 {
-		ts.Fatalf("usage: fakekms")
-	}
-	s := fakekms.New(time.Now, 50*time.Millisecond)
-	ts.Defer(s.Close)
-	g, err := fakegcpkms.New(time.Now, 50*time.Millisecond)
-	ts.Check(err)
-	ts.Defer(g.Close)
-	ts.Setenv("GCP_ADDRESS", g.Address)
-	ts.Setenv("GCP_RING", fakegcpkms.Ring)
-	for name, value := range map[string]string{
-		"KMS_URL": s.URL, "AWS_ACCESS_KEY_ID": fakekms.AccessKey, "AWS_SECRET_ACCESS_KEY": fakekms.SecretKey,
-		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
-	} {
-		ts.Setenv(name, value)
-	}
 }

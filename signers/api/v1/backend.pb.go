@@ -521,6 +521,259 @@ func (x *ListReply) GetIds() []string {
 	return nil
 }
 
+type SurveyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SurveyRequest) Reset() {
+	*x = SurveyRequest{}
+	mi := &file_backend_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SurveyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SurveyRequest) ProtoMessage() {}
+
+func (x *SurveyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_backend_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SurveyRequest.ProtoReflect.Descriptor instead.
+func (*SurveyRequest) Descriptor() ([]byte, []int) {
+	return file_backend_proto_rawDescGZIP(), []int{10}
+}
+
+type SurveyReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Holdings      []*Holding             `protobuf:"bytes,1,rep,name=holdings,proto3" json:"holdings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SurveyReply) Reset() {
+	*x = SurveyReply{}
+	mi := &file_backend_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SurveyReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SurveyReply) ProtoMessage() {}
+
+func (x *SurveyReply) ProtoReflect() protoreflect.Message {
+	mi := &file_backend_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SurveyReply.ProtoReflect.Descriptor instead.
+func (*SurveyReply) Descriptor() ([]byte, []int) {
+	return file_backend_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SurveyReply) GetHoldings() []*Holding {
+	if x != nil {
+		return x.Holdings
+	}
+	return nil
+}
+
+// Holding is signers.Holding.
+type Holding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Ref           string                 `protobuf:"bytes,2,opt,name=ref,proto3" json:"ref,omitempty"`
+	Stray         bool                   `protobuf:"varint,3,opt,name=stray,proto3" json:"stray,omitempty"`
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	CreatedNs     int64                  `protobuf:"varint,5,opt,name=created_ns,json=createdNs,proto3" json:"created_ns,omitempty"` // since 1970, 0 for unknown
+	MonthlyUsd    float64                `protobuf:"fixed64,6,opt,name=monthly_usd,json=monthlyUsd,proto3" json:"monthly_usd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holding) Reset() {
+	*x = Holding{}
+	mi := &file_backend_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holding) ProtoMessage() {}
+
+func (x *Holding) ProtoReflect() protoreflect.Message {
+	mi := &file_backend_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holding.ProtoReflect.Descriptor instead.
+func (*Holding) Descriptor() ([]byte, []int) {
+	return file_backend_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Holding) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Holding) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *Holding) GetStray() bool {
+	if x != nil {
+		return x.Stray
+	}
+	return false
+}
+
+func (x *Holding) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Holding) GetCreatedNs() int64 {
+	if x != nil {
+		return x.CreatedNs
+	}
+	return 0
+}
+
+func (x *Holding) GetMonthlyUsd() float64 {
+	if x != nil {
+		return x.MonthlyUsd
+	}
+	return 0
+}
+
+type DiscardRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Ref           string                 `protobuf:"bytes,2,opt,name=ref,proto3" json:"ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardRequest) Reset() {
+	*x = DiscardRequest{}
+	mi := &file_backend_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardRequest) ProtoMessage() {}
+
+func (x *DiscardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_backend_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardRequest.ProtoReflect.Descriptor instead.
+func (*DiscardRequest) Descriptor() ([]byte, []int) {
+	return file_backend_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DiscardRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DiscardRequest) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+type DiscardReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardReply) Reset() {
+	*x = DiscardReply{}
+	mi := &file_backend_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardReply) ProtoMessage() {}
+
+func (x *DiscardReply) ProtoReflect() protoreflect.Message {
+	mi := &file_backend_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardReply.ProtoReflect.Descriptor instead.
+func (*DiscardReply) Descriptor() ([]byte, []int) {
+	return file_backend_proto_rawDescGZIP(), []int{14}
+}
+
 type SignBatch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Items         []*SignItem            `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
@@ -530,7 +783,7 @@ type SignBatch struct {
 
 func (x *SignBatch) Reset() {
 	*x = SignBatch{}
-	mi := &file_backend_proto_msgTypes[10]
+	mi := &file_backend_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +795,7 @@ func (x *SignBatch) String() string {
 func (*SignBatch) ProtoMessage() {}
 
 func (x *SignBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_backend_proto_msgTypes[10]
+	mi := &file_backend_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +808,7 @@ func (x *SignBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignBatch.ProtoReflect.Descriptor instead.
 func (*SignBatch) Descriptor() ([]byte, []int) {
-	return file_backend_proto_rawDescGZIP(), []int{10}
+	return file_backend_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SignBatch) GetItems() []*SignItem {
@@ -577,7 +830,7 @@ type SignItem struct {
 
 func (x *SignItem) Reset() {
 	*x = SignItem{}
-	mi := &file_backend_proto_msgTypes[11]
+	mi := &file_backend_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +842,7 @@ func (x *SignItem) String() string {
 func (*SignItem) ProtoMessage() {}
 
 func (x *SignItem) ProtoReflect() protoreflect.Message {
-	mi := &file_backend_proto_msgTypes[11]
+	mi := &file_backend_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +855,7 @@ func (x *SignItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignItem.ProtoReflect.Descriptor instead.
 func (*SignItem) Descriptor() ([]byte, []int) {
-	return file_backend_proto_rawDescGZIP(), []int{11}
+	return file_backend_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SignItem) GetId() uint64 {
@@ -642,7 +895,7 @@ type SignatureBatch struct {
 
 func (x *SignatureBatch) Reset() {
 	*x = SignatureBatch{}
-	mi := &file_backend_proto_msgTypes[12]
+	mi := &file_backend_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -654,7 +907,7 @@ func (x *SignatureBatch) String() string {
 func (*SignatureBatch) ProtoMessage() {}
 
 func (x *SignatureBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_backend_proto_msgTypes[12]
+	mi := &file_backend_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -667,7 +920,7 @@ func (x *SignatureBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignatureBatch.ProtoReflect.Descriptor instead.
 func (*SignatureBatch) Descriptor() ([]byte, []int) {
-	return file_backend_proto_rawDescGZIP(), []int{12}
+	return file_backend_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SignatureBatch) GetItems() []*SignatureItem {
@@ -690,7 +943,7 @@ type SignatureItem struct {
 
 func (x *SignatureItem) Reset() {
 	*x = SignatureItem{}
-	mi := &file_backend_proto_msgTypes[13]
+	mi := &file_backend_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +955,7 @@ func (x *SignatureItem) String() string {
 func (*SignatureItem) ProtoMessage() {}
 
 func (x *SignatureItem) ProtoReflect() protoreflect.Message {
-	mi := &file_backend_proto_msgTypes[13]
+	mi := &file_backend_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +968,7 @@ func (x *SignatureItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignatureItem.ProtoReflect.Descriptor instead.
 func (*SignatureItem) Descriptor() ([]byte, []int) {
-	return file_backend_proto_rawDescGZIP(), []int{13}
+	return file_backend_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SignatureItem) GetId() uint64 {
@@ -754,7 +1007,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_backend_proto_msgTypes[14]
+	mi := &file_backend_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +1019,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_backend_proto_msgTypes[14]
+	mi := &file_backend_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +1032,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_backend_proto_rawDescGZIP(), []int{14}
+	return file_backend_proto_rawDescGZIP(), []int{19}
 }
 
 type ReportReply struct {
@@ -796,7 +1049,7 @@ type ReportReply struct {
 
 func (x *ReportReply) Reset() {
 	*x = ReportReply{}
-	mi := &file_backend_proto_msgTypes[15]
+	mi := &file_backend_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +1061,7 @@ func (x *ReportReply) String() string {
 func (*ReportReply) ProtoMessage() {}
 
 func (x *ReportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_backend_proto_msgTypes[15]
+	mi := &file_backend_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +1074,7 @@ func (x *ReportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportReply.ProtoReflect.Descriptor instead.
 func (*ReportReply) Descriptor() ([]byte, []int) {
-	return file_backend_proto_rawDescGZIP(), []int{15}
+	return file_backend_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReportReply) GetState() string {
@@ -901,7 +1154,23 @@ const file_backend_proto_rawDesc = "" +
 	"\fDestroyReply\"\r\n" +
 	"\vListRequest\"\x1d\n" +
 	"\tListReply\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids\">\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x0f\n" +
+	"\rSurveyRequest\"E\n" +
+	"\vSurveyReply\x126\n" +
+	"\bholdings\x18\x01 \x03(\v2\x1a.signet.signers.v1.HoldingR\bholdings\"\x97\x01\n" +
+	"\aHolding\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03ref\x18\x02 \x01(\tR\x03ref\x12\x14\n" +
+	"\x05stray\x18\x03 \x01(\bR\x05stray\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x1d\n" +
+	"\n" +
+	"created_ns\x18\x05 \x01(\x03R\tcreatedNs\x12\x1f\n" +
+	"\vmonthly_usd\x18\x06 \x01(\x01R\n" +
+	"monthlyUsd\"2\n" +
+	"\x0eDiscardRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03ref\x18\x02 \x01(\tR\x03ref\"\x0e\n" +
+	"\fDiscardReply\">\n" +
 	"\tSignBatch\x121\n" +
 	"\x05items\x18\x01 \x03(\v2\x1b.signet.signers.v1.SignItemR\x05items\"\\\n" +
 	"\bSignItem\x12\x0e\n" +
@@ -928,7 +1197,7 @@ const file_backend_proto_rawDesc = "" +
 	"recoveries\x1a=\n" +
 	"\x0fRecoveriesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x012\xe0\x04\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x012\x82\x06\n" +
 	"\aBackend\x12D\n" +
 	"\x04Open\x12\x1e.signet.signers.v1.OpenRequest\x1a\x1c.signet.signers.v1.OpenReply\x12G\n" +
 	"\tCreateKey\x12\x1d.signet.signers.v1.KeyRequest\x1a\x1b.signet.signers.v1.KeyReply\x12E\n" +
@@ -936,7 +1205,11 @@ const file_backend_proto_rawDesc = "" +
 	"\bAdoptKey\x12\x1f.signet.signers.v1.AdoptRequest\x1a\x1d.signet.signers.v1.AdoptReply\x12P\n" +
 	"\n" +
 	"DestroyKey\x12!.signet.signers.v1.DestroyRequest\x1a\x1f.signet.signers.v1.DestroyReply\x12H\n" +
-	"\bListKeys\x12\x1e.signet.signers.v1.ListRequest\x1a\x1c.signet.signers.v1.ListReply\x12K\n" +
+	"\bListKeys\x12\x1e.signet.signers.v1.ListRequest\x1a\x1c.signet.signers.v1.ListReply\x12N\n" +
+	"\n" +
+	"SurveyKeys\x12 .signet.signers.v1.SurveyRequest\x1a\x1e.signet.signers.v1.SurveyReply\x12P\n" +
+	"\n" +
+	"DiscardKey\x12!.signet.signers.v1.DiscardRequest\x1a\x1f.signet.signers.v1.DiscardReply\x12K\n" +
 	"\x04Sign\x12\x1c.signet.signers.v1.SignBatch\x1a!.signet.signers.v1.SignatureBatch(\x010\x01\x12J\n" +
 	"\x06Report\x12 .signet.signers.v1.ReportRequest\x1a\x1e.signet.signers.v1.ReportReplyB4Z2github.com/signetd/signet/signers/api/v1;signersv1b\x06proto3"
 
@@ -952,7 +1225,7 @@ func file_backend_proto_rawDescGZIP() []byte {
 	return file_backend_proto_rawDescData
 }
 
-var file_backend_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_backend_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_backend_proto_goTypes = []any{
 	(*OpenRequest)(nil),    // 0: signet.signers.v1.OpenRequest
 	(*OpenReply)(nil),      // 1: signet.signers.v1.OpenReply
@@ -964,40 +1237,50 @@ var file_backend_proto_goTypes = []any{
 	(*DestroyReply)(nil),   // 7: signet.signers.v1.DestroyReply
 	(*ListRequest)(nil),    // 8: signet.signers.v1.ListRequest
 	(*ListReply)(nil),      // 9: signet.signers.v1.ListReply
-	(*SignBatch)(nil),      // 10: signet.signers.v1.SignBatch
-	(*SignItem)(nil),       // 11: signet.signers.v1.SignItem
-	(*SignatureBatch)(nil), // 12: signet.signers.v1.SignatureBatch
-	(*SignatureItem)(nil),  // 13: signet.signers.v1.SignatureItem
-	(*ReportRequest)(nil),  // 14: signet.signers.v1.ReportRequest
-	(*ReportReply)(nil),    // 15: signet.signers.v1.ReportReply
-	nil,                    // 16: signet.signers.v1.ReportReply.RecoveriesEntry
+	(*SurveyRequest)(nil),  // 10: signet.signers.v1.SurveyRequest
+	(*SurveyReply)(nil),    // 11: signet.signers.v1.SurveyReply
+	(*Holding)(nil),        // 12: signet.signers.v1.Holding
+	(*DiscardRequest)(nil), // 13: signet.signers.v1.DiscardRequest
+	(*DiscardReply)(nil),   // 14: signet.signers.v1.DiscardReply
+	(*SignBatch)(nil),      // 15: signet.signers.v1.SignBatch
+	(*SignItem)(nil),       // 16: signet.signers.v1.SignItem
+	(*SignatureBatch)(nil), // 17: signet.signers.v1.SignatureBatch
+	(*SignatureItem)(nil),  // 18: signet.signers.v1.SignatureItem
+	(*ReportRequest)(nil),  // 19: signet.signers.v1.ReportRequest
+	(*ReportReply)(nil),    // 20: signet.signers.v1.ReportReply
+	nil,                    // 21: signet.signers.v1.ReportReply.RecoveriesEntry
 }
 var file_backend_proto_depIdxs = []int32{
 	3,  // 0: signet.signers.v1.AdoptReply.key:type_name -> signet.signers.v1.KeyReply
-	11, // 1: signet.signers.v1.SignBatch.items:type_name -> signet.signers.v1.SignItem
-	13, // 2: signet.signers.v1.SignatureBatch.items:type_name -> signet.signers.v1.SignatureItem
-	16, // 3: signet.signers.v1.ReportReply.recoveries:type_name -> signet.signers.v1.ReportReply.RecoveriesEntry
-	0,  // 4: signet.signers.v1.Backend.Open:input_type -> signet.signers.v1.OpenRequest
-	2,  // 5: signet.signers.v1.Backend.CreateKey:input_type -> signet.signers.v1.KeyRequest
-	2,  // 6: signet.signers.v1.Backend.OpenKey:input_type -> signet.signers.v1.KeyRequest
-	4,  // 7: signet.signers.v1.Backend.AdoptKey:input_type -> signet.signers.v1.AdoptRequest
-	6,  // 8: signet.signers.v1.Backend.DestroyKey:input_type -> signet.signers.v1.DestroyRequest
-	8,  // 9: signet.signers.v1.Backend.ListKeys:input_type -> signet.signers.v1.ListRequest
-	10, // 10: signet.signers.v1.Backend.Sign:input_type -> signet.signers.v1.SignBatch
-	14, // 11: signet.signers.v1.Backend.Report:input_type -> signet.signers.v1.ReportRequest
-	1,  // 12: signet.signers.v1.Backend.Open:output_type -> signet.signers.v1.OpenReply
-	3,  // 13: signet.signers.v1.Backend.CreateKey:output_type -> signet.signers.v1.KeyReply
-	3,  // 14: signet.signers.v1.Backend.OpenKey:output_type -> signet.signers.v1.KeyReply
-	5,  // 15: signet.signers.v1.Backend.AdoptKey:output_type -> signet.signers.v1.AdoptReply
-	7,  // 16: signet.signers.v1.Backend.DestroyKey:output_type -> signet.signers.v1.DestroyReply
-	9,  // 17: signet.signers.v1.Backend.ListKeys:output_type -> signet.signers.v1.ListReply
-	12, // 18: signet.signers.v1.Backend.Sign:output_type -> signet.signers.v1.SignatureBatch
-	15, // 19: signet.signers.v1.Backend.Report:output_type -> signet.signers.v1.ReportReply
-	12, // [12:20] is the sub-list for method output_type
-	4,  // [4:12] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	12, // 1: signet.signers.v1.SurveyReply.holdings:type_name -> signet.signers.v1.Holding
+	16, // 2: signet.signers.v1.SignBatch.items:type_name -> signet.signers.v1.SignItem
+	18, // 3: signet.signers.v1.SignatureBatch.items:type_name -> signet.signers.v1.SignatureItem
+	21, // 4: signet.signers.v1.ReportReply.recoveries:type_name -> signet.signers.v1.ReportReply.RecoveriesEntry
+	0,  // 5: signet.signers.v1.Backend.Open:input_type -> signet.signers.v1.OpenRequest
+	2,  // 6: signet.signers.v1.Backend.CreateKey:input_type -> signet.signers.v1.KeyRequest
+	2,  // 7: signet.signers.v1.Backend.OpenKey:input_type -> signet.signers.v1.KeyRequest
+	4,  // 8: signet.signers.v1.Backend.AdoptKey:input_type -> signet.signers.v1.AdoptRequest
+	6,  // 9: signet.signers.v1.Backend.DestroyKey:input_type -> signet.signers.v1.DestroyRequest
+	8,  // 10: signet.signers.v1.Backend.ListKeys:input_type -> signet.signers.v1.ListRequest
+	10, // 11: signet.signers.v1.Backend.SurveyKeys:input_type -> signet.signers.v1.SurveyRequest
+	13, // 12: signet.signers.v1.Backend.DiscardKey:input_type -> signet.signers.v1.DiscardRequest
+	15, // 13: signet.signers.v1.Backend.Sign:input_type -> signet.signers.v1.SignBatch
+	19, // 14: signet.signers.v1.Backend.Report:input_type -> signet.signers.v1.ReportRequest
+	1,  // 15: signet.signers.v1.Backend.Open:output_type -> signet.signers.v1.OpenReply
+	3,  // 16: signet.signers.v1.Backend.CreateKey:output_type -> signet.signers.v1.KeyReply
+	3,  // 17: signet.signers.v1.Backend.OpenKey:output_type -> signet.signers.v1.KeyReply
+	5,  // 18: signet.signers.v1.Backend.AdoptKey:output_type -> signet.signers.v1.AdoptReply
+	7,  // 19: signet.signers.v1.Backend.DestroyKey:output_type -> signet.signers.v1.DestroyReply
+	9,  // 20: signet.signers.v1.Backend.ListKeys:output_type -> signet.signers.v1.ListReply
+	11, // 21: signet.signers.v1.Backend.SurveyKeys:output_type -> signet.signers.v1.SurveyReply
+	14, // 22: signet.signers.v1.Backend.DiscardKey:output_type -> signet.signers.v1.DiscardReply
+	17, // 23: signet.signers.v1.Backend.Sign:output_type -> signet.signers.v1.SignatureBatch
+	20, // 24: signet.signers.v1.Backend.Report:output_type -> signet.signers.v1.ReportReply
+	15, // [15:25] is the sub-list for method output_type
+	5,  // [5:15] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_backend_proto_init() }
@@ -1011,7 +1294,7 @@ func file_backend_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_backend_proto_rawDesc), len(file_backend_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,8 @@ const (
 	Backend_AdoptKey_FullMethodName   = "/signet.signers.v1.Backend/AdoptKey"
 	Backend_DestroyKey_FullMethodName = "/signet.signers.v1.Backend/DestroyKey"
 	Backend_ListKeys_FullMethodName   = "/signet.signers.v1.Backend/ListKeys"
+	Backend_SurveyKeys_FullMethodName = "/signet.signers.v1.Backend/SurveyKeys"
+	Backend_DiscardKey_FullMethodName = "/signet.signers.v1.Backend/DiscardKey"
 	Backend_Sign_FullMethodName       = "/signet.signers.v1.Backend/Sign"
 	Backend_Report_FullMethodName     = "/signet.signers.v1.Backend/Report"
 )
@@ -46,6 +48,8 @@ type BackendClient interface {
 	AdoptKey(ctx context.Context, in *AdoptRequest, opts ...grpc.CallOption) (*AdoptReply, error)
 	DestroyKey(ctx context.Context, in *DestroyRequest, opts ...grpc.CallOption) (*DestroyReply, error)
 	ListKeys(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListReply, error)
+	SurveyKeys(ctx context.Context, in *SurveyRequest, opts ...grpc.CallOption) (*SurveyReply, error)
+	DiscardKey(ctx context.Context, in *DiscardRequest, opts ...grpc.CallOption) (*DiscardReply, error)
 	// Sign makes signatures. One stream stays open for the life of the process;
 	// requests that wait travel together, and answers come in any order.
 	Sign(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SignBatch, SignatureBatch], error)
@@ -121,6 +125,26 @@ func (c *backendClient) ListKeys(ctx context.Context, in *ListRequest, opts ...g
 	return out, nil
 }
 
+func (c *backendClient) SurveyKeys(ctx context.Context, in *SurveyRequest, opts ...grpc.CallOption) (*SurveyReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SurveyReply)
+	err := c.cc.Invoke(ctx, Backend_SurveyKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *backendClient) DiscardKey(ctx context.Context, in *DiscardRequest, opts ...grpc.CallOption) (*DiscardReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiscardReply)
+	err := c.cc.Invoke(ctx, Backend_DiscardKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *backendClient) Sign(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SignBatch, SignatureBatch], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Backend_ServiceDesc.Streams[0], Backend_Sign_FullMethodName, cOpts...)
@@ -158,6 +182,8 @@ type BackendServer interface {
 	AdoptKey(context.Context, *AdoptRequest) (*AdoptReply, error)
 	DestroyKey(context.Context, *DestroyRequest) (*DestroyReply, error)
 	ListKeys(context.Context, *ListRequest) (*ListReply, error)
+	SurveyKeys(context.Context, *SurveyRequest) (*SurveyReply, error)
+	DiscardKey(context.Context, *DiscardRequest) (*DiscardReply, error)
 	// Sign makes signatures. One stream stays open for the life of the process;
 	// requests that wait travel together, and answers come in any order.
 	Sign(grpc.BidiStreamingServer[SignBatch, SignatureBatch]) error
@@ -190,6 +216,12 @@ func (UnimplementedBackendServer) DestroyKey(context.Context, *DestroyRequest) (
 }
 func (UnimplementedBackendServer) ListKeys(context.Context, *ListRequest) (*ListReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListKeys not implemented")
+}
+func (UnimplementedBackendServer) SurveyKeys(context.Context, *SurveyRequest) (*SurveyReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method SurveyKeys not implemented")
+}
+func (UnimplementedBackendServer) DiscardKey(context.Context, *DiscardRequest) (*DiscardReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiscardKey not implemented")
 }
 func (UnimplementedBackendServer) Sign(grpc.BidiStreamingServer[SignBatch, SignatureBatch]) error {
 	return status.Error(codes.Unimplemented, "method Sign not implemented")
@@ -326,6 +358,42 @@ func _Backend_ListKeys_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Backend_SurveyKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SurveyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BackendServer).SurveyKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Backend_SurveyKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BackendServer).SurveyKeys(ctx, req.(*SurveyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Backend_DiscardKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiscardRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BackendServer).DiscardKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Backend_DiscardKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BackendServer).DiscardKey(ctx, req.(*DiscardRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Backend_Sign_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(BackendServer).Sign(&grpc.GenericServerStream[SignBatch, SignatureBatch]{ServerStream: stream})
 }
@@ -381,6 +449,14 @@ var Backend_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListKeys",
 			Handler:    _Backend_ListKeys_Handler,
+		},
+		{
+			MethodName: "SurveyKeys",
+			Handler:    _Backend_SurveyKeys_Handler,
+		},
+		{
+			MethodName: "DiscardKey",
+			Handler:    _Backend_DiscardKey_Handler,
 		},
 		{
 			MethodName: "Report",
