@@ -108,7 +108,7 @@ func (d *Daemon) issuerDir() (string, error) {
 func (d *Daemon) formats() map[string]server.Format {
 	all := map[string]server.Format{}
 	for name, p := range d.issuers {
-		all[name] = server.Format{Issuer: p, Inspector: stocks[name].inspector()}
+		all[name] = server.Format{Issuer: p, Reader: server.BuiltIn{Inspector: stocks[name].inspector()}}
 	}
 	return all
 }

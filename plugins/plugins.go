@@ -33,6 +33,22 @@ type Issuer interface {
 type Description struct {
 	Format     string // "jwt", "paseto", "ssh"
 	Algorithms []signers.Algorithm
+	Inspects   bool // the process serves Inspect: see ForeignInspector
+}
+
+// A ForeignInspector reads back drafts of a format that the daemon has no
+// [Inspector] for. An Issuer of such a format has this method too, and the
+// daemon asks it of a second process, which was not told the grant: that guards
+// against an author's mistakes, not against the author.
+//
+// Like an Issuer it is pure, and may be called at the same time.
+type ForeignInspector interface {
+	// Inspect returns everything that draft d says, Profile left empty, or
+	// ErrRefused unless its ToBeSigned is exactly one well-formed token body of
+	// the format for key k and its Frame the one that those bytes call for. A
+	// token, nil before there is a signature, must be d's own, joined: the same
+	// bytes, and a signature that verifies with k.
+	Inspect(ctx context.Context, d Draft, k VerifyingKey, t Token) (Grant, error)
 }
 
 // A Grant is what policy allowed, complete: an issuer adds nothing to it and

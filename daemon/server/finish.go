@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 
@@ -46,7 +45,7 @@ func (p *Pipeline) finish(ctx context.Context, t ticket) (made, error) {
 	if err != nil {
 		return made{}, p.failed(ctx, entry, err)
 	}
-	m, err := t.join(p.Formats[t.approval.Profile().Format].Inspector, sig)
+	m, err := t.join(ctx, p.Formats[t.approval.Profile().Format].Reader, sig)
 	if err != nil {
 		return made{}, p.failed(ctx, entry, err)
 	}
@@ -66,11 +65,9 @@ func (p *Pipeline) failed(ctx context.Context, e *audit.Entry, cause error) erro
 	return cause
 }
 
-// join puts the signature into the token and takes the token apart again: its
-// bytes must be the very bytes and the very signature that Key.Sign verified.
-func (t ticket) join(in plugins.Inspector, sig []byte) (made, error) {
-	alg := t.key.Algorithm()
-	written, err := t.draft.Frame.Form.Write(alg, sig)
+// join puts the signature into the token and has the token read back.
+func (t ticket) join(ctx context.Context, r Reader, sig []byte) (made, error) {
+	written, err := t.draft.Frame.Form.Write(t.key.Algorithm(), sig)
 	if err != nil {
 		return made{}, err
 	}
@@ -78,29 +75,10 @@ func (t ticket) join(in plugins.Inspector, sig []byte) (made, error) {
 	if err != nil {
 		return made{}, err
 	}
-	tbs, back, err := in.Parse(token, verifying(t.key), t.grant.Assertion)
-	if err != nil {
-		return made{}, fmt.Errorf("%w: the finished token: %w", ErrTampered, err)
-	}
-	if !bytes.Equal(tbs, t.draft.ToBeSigned) {
-		return made{}, fmt.Errorf("%w: the finished token carries other bytes", ErrTampered)
-	}
-	if err := sameSignature(t.key, tbs, sig, back); err != nil {
+	if err := r.Token(ctx, token, Joined{t.draft, t.grant, verifying(t.key), sig}); err != nil {
 		return made{}, err
 	}
 	return made{token, written}, nil
-}
-
-// sameSignature accepts a signature that reads back as the same bytes, which
-// were verified once already; any other must verify itself.
-func sameSignature(k *keyring.Key, tbs, sig, back []byte) error {
-	if bytes.Equal(sig, back) {
-		return nil
-	}
-	if err := k.Algorithm().Verify(k.Public(), tbs, back); err != nil {
-		return fmt.Errorf("%w: the finished token: %w", ErrTampered, err)
-	}
-	return nil
 }
 
 // event is the intent: hashes and ids, never the token or a claim.

@@ -67,30 +67,22 @@ func (p *Pipeline) prepare(ctx context.Context, a *policy.Approval, key *keyring
 	if err != nil {
 		return plugins.Grant{}, none, err
 	}
-	if err := readBack(f.Inspector, draft, grant, vk); err != nil {
+	if err := f.Reader.Draft(ctx, draft, grant, vk); err != nil {
+		return plugins.Grant{}, none, err
+	}
+	if err := draft.Frame.Check(vk.Algorithm); err != nil {
 		return plugins.Grant{}, none, err
 	}
 	return grant, draft, nil
 }
 
-// readBack holds a draft against the grant. Whatever the inspector dislikes
-// here is the issuer's doing, not the caller's: ErrTampered.
-func readBack(in plugins.Inspector, d plugins.Draft, granted plugins.Grant, vk plugins.VerifyingKey) error {
-	says, err := in.Inspect(d.ToBeSigned, vk)
-	if err != nil {
+// unread is an inspector's error as the pipeline's: that it is down is no
+// fault of the draft.
+func unread(err error) error {
+	if errors.Is(err, plugins.ErrRefused) {
 		return fmt.Errorf("%w: %w", ErrTampered, err)
 	}
-	if !says.Equal(granted) {
-		return fmt.Errorf("%w: field %s", ErrTampered, says.Diff(granted))
-	}
-	frame, err := in.Frame(d.ToBeSigned)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrTampered, err)
-	}
-	if !frame.Equal(d.Frame) {
-		return fmt.Errorf("%w: frame", ErrTampered)
-	}
-	return frame.Check(vk.Algorithm)
+	return fmt.Errorf("read back: %w", err)
 }
 
 // eventOf describes a request for the ledger before a key is known.

@@ -108,7 +108,7 @@ func newRig(t *testing.T, rights ...server.Right) *rig {
 	r.ledger = must[*audit.Log](t)(audit.Open(sink, audit.Options{Tail: tail, Now: r.clock}))
 	r.serve(&server.Pipeline{
 		Gate: gate, Ring: r.ring, Ledger: r.ledger, Metrics: metrics.New("test", "ci"),
-		Formats: map[string]server.Format{"jwt": {Issuer: r, Inspector: jwt.NewInspector()}},
+		Formats: map[string]server.Format{"jwt": {Issuer: r, Reader: server.BuiltIn{Inspector: jwt.NewInspector()}}},
 		Log:     slog.New(slog.DiscardHandler), Now: r.clock,
 	}, rights)
 	spec := keyring.Spec{Backend: "main", Algorithm: signers.ECDSAP256, Format: "jwt"}

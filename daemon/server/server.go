@@ -21,8 +21,8 @@ import (
 
 // A Format is one token format: who drafts it and who reads it back.
 type Format struct {
-	Issuer    plugins.Issuer    // a process of its own
-	Inspector plugins.Inspector // in the daemon
+	Issuer plugins.Issuer // a process of its own
+	Reader Reader
 }
 
 // RequestTimeout bounds one request, whatever its caller asks for, so that a
@@ -45,8 +45,3 @@ type Pipeline struct {
 // detach keeps ctx's values but not its cancellation: an outcome that is not
 // written would hide a signature that was made.
 func detach(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
-
-// verifying is the public half of a key version, as formats know it.
-func verifying(k *keyring.Key) plugins.VerifyingKey {
-	return plugins.VerifyingKey{ID: k.Kid(), Algorithm: k.Algorithm(), Public: k.Public()}
-}

@@ -36,11 +36,11 @@ func (p *Pipeline) Sign(ctx context.Context, caller peer.Caller, profile string,
 
 // read turns bytes into a ticket, or refuses them.
 func (p *Pipeline) read(ctx context.Context, caller peer.Caller, name string, tbs []byte) (ticket, error) {
-	format, key, err := p.named(ctx, caller, name, tbs)
+	in, key, err := p.named(ctx, caller, name, tbs)
 	if err != nil {
 		return ticket{}, err
 	}
-	written, err := format.Inspector.Inspect(tbs, verifying(key))
+	written, err := in.Inspect(tbs, verifying(key))
 	if err != nil {
 		return ticket{}, err
 	}
@@ -52,7 +52,7 @@ func (p *Pipeline) read(ctx context.Context, caller peer.Caller, name string, tb
 	if err != nil {
 		return ticket{}, err
 	}
-	frame, err := format.Inspector.Frame(tbs)
+	frame, err := in.Frame(tbs)
 	if err != nil {
 		return ticket{}, err
 	}
@@ -64,21 +64,25 @@ func (p *Pipeline) read(ctx context.Context, caller peer.Caller, name string, tb
 
 // named finds the key version that the bytes name, among those of the
 // profile's own key only.
-func (p *Pipeline) named(ctx context.Context, caller peer.Caller, name string, tbs []byte) (Format, *keyring.Key, error) {
+func (p *Pipeline) named(ctx context.Context, caller peer.Caller, name string, tbs []byte) (BuiltIn, *keyring.Key, error) {
 	profile, ok := p.Gate.Profile(name)
 	if !ok {
 		// The gate has the words for this; it approves nothing without a profile.
 		_, err := p.Gate.ApproveWritten(ctx, caller, name, plugins.Grant{})
-		return Format{}, nil, cmp.Or(err, keyring.ErrUnknownKey)
+		return BuiltIn{}, nil, cmp.Or(err, keyring.ErrUnknownKey)
 	}
 	format, ok := p.Formats[profile.Format]
 	if !ok {
-		return Format{}, nil, fmt.Errorf("format %q: %w", profile.Format, ErrNoFormat)
+		return BuiltIn{}, nil, fmt.Errorf("format %q: %w", profile.Format, ErrNoFormat)
 	}
-	kid, err := format.Inspector.KeyID(tbs)
+	in, ok := format.Reader.(BuiltIn)
+	if !ok {
+		return BuiltIn{}, nil, fmt.Errorf("%w: tokens of the format %q are issued, never signed as their caller wrote them\nhint: ask for one with Issue: only its plug-in can read the format", errBadRequest, profile.Format)
+	}
+	kid, err := in.KeyID(tbs)
 	if err != nil {
-		return Format{}, nil, err
+		return BuiltIn{}, nil, err
 	}
 	key, err := p.Ring.Named(profile.Key, kid)
-	return format, key, err
+	return in, key, err
 }

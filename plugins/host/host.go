@@ -62,6 +62,8 @@ type Spec struct {
 	MaxAnswer    int           // one draft, in bytes; default and most wire.MaxDraft
 	Restart      Restart
 
+	inspects bool // it reads back, and is never asked to draft: LaunchInspector
+
 	TempDir string           // where sockets go, in a directory for each process; default os.TempDir
 	Now     func() time.Time // required
 	Rand    io.Reader        // for jitter; default crypto/rand

@@ -31,6 +31,10 @@ func issue(mode string) {
 		start()
 		return
 	}
+	if read, ok := mirrors[mode]; ok {
+		read()
+		return
+	}
 	if d, ok := descriptions[mode]; ok {
 		serve.Main(stub{describe: d})
 		return
@@ -239,7 +243,7 @@ func (r *raw) Prepare(stream grpc.BidiStreamingServer[pluginsv1.PrepareBatch, pl
 }
 
 // serveRaw is serve.Main without its manners.
-func serveRaw(r *raw) {
+func serveRaw(r pluginsv1.IssuerServer) {
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: plugin.HandshakeConfig{
 			ProtocolVersion: wire.Version, MagicCookieKey: wire.CookieKey, MagicCookieValue: wire.CookieValue,
@@ -251,7 +255,7 @@ func serveRaw(r *raw) {
 
 type rawEnd struct {
 	plugin.NetRPCUnsupportedPlugin
-	r *raw
+	r pluginsv1.IssuerServer
 }
 
 func (e rawEnd) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {

@@ -20,12 +20,14 @@ func (p *Process) open(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	s := p.newSession(link)
-	if err := s.talk(ctx, p.spec.Format); err != nil {
+	if err := s.talk(ctx, p.spec); err != nil {
 		s.fail(errors.New("it did not start"))
 		s.close()
 		return nil, explain(ctx, p.spec.Name, link.output, err)
 	}
-	s.run()
+	if s.stream != nil {
+		s.run()
+	}
 	return s, nil
 }
 
@@ -43,14 +45,18 @@ func (p *Process) newSession(link *Link) *session {
 }
 
 // talk checks what the issuer says about itself and opens the stream.
-func (s *session) talk(ctx context.Context, format string) error {
+func (s *session) talk(ctx context.Context, spec Spec) error {
 	client := pluginsv1.NewIssuerClient(s.link.conn)
 	reply, err := client.Describe(ctx, &pluginsv1.DescribeRequest{})
 	if err != nil {
 		return fmt.Errorf("describe: %s", clean(err.Error()))
 	}
-	if s.described, err = described(reply, format); err != nil {
+	if s.described, err = described(reply, spec.Format); err != nil {
 		return err
+	}
+	if spec.inspects {
+		s.inspector = client
+		return mustInspect(s.described)
 	}
 	// Opened now, so that the first caller does not wait for it.
 	s.stream, err = client.Prepare(s.ctx) //nolint:contextcheck // the stream outlives the launch
@@ -60,12 +66,19 @@ func (s *session) talk(ctx context.Context, format string) error {
 	return nil
 }
 
+func mustInspect(d plugins.Description) error {
+	if d.Inspects {
+		return nil
+	}
+	return errors.New("it does not serve Inspect\nhint: its author has to add it, or pin another program under inspector")
+}
+
 // described reads a description and refuses what it cannot explain.
 func described(reply *pluginsv1.DescribeReply, format string) (plugins.Description, error) {
 	if reply.GetFormat() != format {
 		return plugins.Description{}, fmt.Errorf("it makes %q, not %q", clean(reply.GetFormat()), format)
 	}
-	d := plugins.Description{Format: format}
+	d := plugins.Description{Format: format, Inspects: reply.GetInspects()}
 	seen := map[string]bool{}
 	for _, name := range reply.GetAlgorithms() {
 		a := signers.Algorithm(name)

@@ -221,7 +221,7 @@ func (p *Process) relaunch() (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Equal(s.described.Algorithms, p.described.Algorithms) {
+	if !slices.Equal(s.described.Algorithms, p.described.Algorithms) || s.described.Inspects != p.described.Inspects {
 		s.fail(errors.New("it describes itself differently"))
 		s.close()
 		return nil, s.why()

@@ -24,8 +24,9 @@ const ticks = 4
 // free travels together.
 type session struct {
 	link      *Link
-	stream    grpc.BidiStreamingClient[pluginsv1.PrepareBatch, pluginsv1.PrepareReplyBatch]
-	ctx       context.Context // of everything on conn
+	stream    grpc.BidiStreamingClient[pluginsv1.PrepareBatch, pluginsv1.PrepareReplyBatch] // nil for one that reads back
+	inspector pluginsv1.IssuerClient                                                        // nil for one that drafts
+	ctx       context.Context                                                               // of everything on conn
 	cancel    context.CancelFunc
 	described plugins.Description
 	most      int // one draft, in bytes

@@ -22,7 +22,8 @@ import (
 )
 
 // Main serves issuer to the daemon that started this process, until the
-// daemon goes away. A person who starts the program by hand is told so, and
+// daemon goes away; what it drafted is read back if it is a
+// plugins.ForeignInspector too. A person who starts the program by hand is told so, and
 // the exit status is 1.
 func Main(issuer plugins.Issuer) {
 	// A service manager sends its signal to every process of the service;

@@ -12,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/signetd/signet/plugins"
@@ -22,14 +24,17 @@ import (
 // A server answers the daemon.
 type server struct {
 	pluginsv1.UnimplementedIssuerServer
-	issuer plugins.Issuer
-	keys   wire.KeyReader
-	log    *slog.Logger
-	exit   func(code int)
+	issuer  plugins.Issuer
+	inspect plugins.ForeignInspector // the issuer, or nil
+	keys    wire.KeyReader
+	log     *slog.Logger
+	exit    func(code int)
 }
 
 func newServer(issuer plugins.Issuer) *server {
-	return &server{issuer: issuer, log: slog.New(slog.NewTextHandler(os.Stderr, nil)), exit: os.Exit}
+	s := &server{issuer: issuer, log: slog.New(slog.NewTextHandler(os.Stderr, nil)), exit: os.Exit}
+	s.inspect, _ = issuer.(plugins.ForeignInspector)
+	return s
 }
 
 // Describe implements pluginsv1.IssuerServer.
@@ -38,7 +43,7 @@ func (s *server) Describe(ctx context.Context, _ *pluginsv1.DescribeRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	reply := &pluginsv1.DescribeReply{Format: d.Format}
+	reply := &pluginsv1.DescribeReply{Format: d.Format, Inspects: s.inspect != nil}
 	for _, a := range d.Algorithms {
 		reply.Algorithms = append(reply.Algorithms, string(a))
 	}
@@ -115,6 +120,42 @@ func (s *server) prepare(ctx context.Context, r *pluginsv1.PrepareRequest) (_ *p
 		return nil, err
 	}
 	return wire.NewDraft(d)
+}
+
+// Inspect implements pluginsv1.IssuerServer.
+func (s *server) Inspect(ctx context.Context, r *pluginsv1.InspectRequest) (*pluginsv1.InspectReply, error) {
+	if s.inspect == nil {
+		return nil, status.Error(codes.Unimplemented, "this issuer does not read back")
+	}
+	g, err := s.readBack(ctx, r)
+	if err != nil {
+		return &pluginsv1.InspectReply{Refused: s.refusal(err)}, nil
+	}
+	return &pluginsv1.InspectReply{Grant: g}, nil
+}
+
+func (s *server) readBack(ctx context.Context, r *pluginsv1.InspectRequest) (_ *pluginsv1.Grant, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.logPanic(p)
+			err = errPanic
+		}
+	}()
+	key, err := s.keys.Key(r.GetKey())
+	if err != nil {
+		return nil, err
+	}
+	d, err := wire.Draft(r.GetDraft())
+	if err != nil {
+		return nil, err
+	}
+	g, err := s.inspect.Inspect(ctx, d, key, r.GetToken())
+	if err != nil {
+		return nil, err
+	}
+	m := &pluginsv1.Grant{}
+	_, err = wire.PutGrant(m, g)
+	return m, err
 }
 
 // logPanic leaves the value out unless the runtime made it: another may hold

@@ -105,6 +105,20 @@ func NewDraft(d plugins.Draft) (*pluginsv1.Draft, error) {
 	}, nil
 }
 
+// NewInspect writes what Inspect is asked, which shares memory with d and t. It
+// returns ErrRefused for a draft of more than MaxDraft bytes, or a token of more
+// than plugins.MaxToken.
+func NewInspect(d plugins.Draft, k *pluginsv1.VerifyingKey, t plugins.Token) (*pluginsv1.InspectRequest, error) {
+	draft, err := NewDraft(d)
+	if err != nil {
+		return nil, err
+	}
+	if len(t) > plugins.MaxToken {
+		return nil, fmt.Errorf("the token has %d bytes, the limit is %d: %w", len(t), plugins.MaxToken, plugins.ErrRefused)
+	}
+	return &pluginsv1.InspectRequest{Draft: draft, Key: k, Token: t}, nil
+}
+
 // fits refuses a grant that would not arrive as it is. Without it one
 // caller's broken text fails the whole batch, because protobuf refuses to
 // write a string that is not UTF-8.

@@ -60,9 +60,11 @@ func (*DescribeRequest) Descriptor() ([]byte, []int) {
 }
 
 type DescribeReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Format        string                 `protobuf:"bytes,1,opt,name=format,proto3" json:"format,omitempty"`
-	Algorithms    []string               `protobuf:"bytes,2,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Format     string                 `protobuf:"bytes,1,opt,name=format,proto3" json:"format,omitempty"`
+	Algorithms []string               `protobuf:"bytes,2,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
+	// The process serves Inspect.
+	Inspects      bool `protobuf:"varint,3,opt,name=inspects,proto3" json:"inspects,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -109,6 +111,13 @@ func (x *DescribeReply) GetAlgorithms() []string {
 		return x.Algorithms
 	}
 	return nil
+}
+
+func (x *DescribeReply) GetInspects() bool {
+	if x != nil {
+		return x.Inspects
+	}
+	return false
 }
 
 type PrepareBatch struct {
@@ -656,17 +665,134 @@ func (x *Draft) GetEncoding() uint32 {
 	return 0
 }
 
+type InspectRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Draft *Draft                 `protobuf:"bytes,1,opt,name=draft,proto3" json:"draft,omitempty"`
+	Key   *VerifyingKey          `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The finished token, which must be the draft's: the second time. Empty
+	// before there is a signature.
+	Token         []byte `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectRequest) Reset() {
+	*x = InspectRequest{}
+	mi := &file_issuer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectRequest) ProtoMessage() {}
+
+func (x *InspectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_issuer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectRequest.ProtoReflect.Descriptor instead.
+func (*InspectRequest) Descriptor() ([]byte, []int) {
+	return file_issuer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *InspectRequest) GetDraft() *Draft {
+	if x != nil {
+		return x.Draft
+	}
+	return nil
+}
+
+func (x *InspectRequest) GetKey() *VerifyingKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *InspectRequest) GetToken() []byte {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+// InspectReply has either what the bytes say, profile left empty, or a refusal
+// that is safe to show.
+type InspectReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grant         *Grant                 `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
+	Refused       string                 `protobuf:"bytes,2,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectReply) Reset() {
+	*x = InspectReply{}
+	mi := &file_issuer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectReply) ProtoMessage() {}
+
+func (x *InspectReply) ProtoReflect() protoreflect.Message {
+	mi := &file_issuer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectReply.ProtoReflect.Descriptor instead.
+func (*InspectReply) Descriptor() ([]byte, []int) {
+	return file_issuer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *InspectReply) GetGrant() *Grant {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
+}
+
+func (x *InspectReply) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
 var File_issuer_proto protoreflect.FileDescriptor
 
 const file_issuer_proto_rawDesc = "" +
 	"\n" +
 	"\fissuer.proto\x12\x11signet.plugins.v1\"\x11\n" +
-	"\x0fDescribeRequest\"G\n" +
+	"\x0fDescribeRequest\"c\n" +
 	"\rDescribeReply\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\tR\x06format\x12\x1e\n" +
 	"\n" +
 	"algorithms\x18\x02 \x03(\tR\n" +
-	"algorithms\"M\n" +
+	"algorithms\x12\x1a\n" +
+	"\binspects\x18\x03 \x01(\bR\binspects\"M\n" +
 	"\fPrepareBatch\x12=\n" +
 	"\brequests\x18\x01 \x03(\v2!.signet.plugins.v1.PrepareRequestR\brequests\"\x83\x01\n" +
 	"\x0ePrepareRequest\x12\x0e\n" +
@@ -723,10 +849,18 @@ const file_issuer_proto_rawDesc = "" +
 	"\x04tail\x18\x04 \x01(\fR\x04tail\x12\x16\n" +
 	"\x06suffix\x18\x05 \x01(\fR\x06suffix\x12\x12\n" +
 	"\x04form\x18\x06 \x01(\rR\x04form\x12\x1a\n" +
-	"\bencoding\x18\a \x01(\rR\bencoding2\xb0\x01\n" +
+	"\bencoding\x18\a \x01(\rR\bencoding\"\x89\x01\n" +
+	"\x0eInspectRequest\x12.\n" +
+	"\x05draft\x18\x01 \x01(\v2\x18.signet.plugins.v1.DraftR\x05draft\x121\n" +
+	"\x03key\x18\x02 \x01(\v2\x1f.signet.plugins.v1.VerifyingKeyR\x03key\x12\x14\n" +
+	"\x05token\x18\x03 \x01(\fR\x05token\"X\n" +
+	"\fInspectReply\x12.\n" +
+	"\x05grant\x18\x01 \x01(\v2\x18.signet.plugins.v1.GrantR\x05grant\x12\x18\n" +
+	"\arefused\x18\x02 \x01(\tR\arefused2\xff\x01\n" +
 	"\x06Issuer\x12P\n" +
 	"\bDescribe\x12\".signet.plugins.v1.DescribeRequest\x1a .signet.plugins.v1.DescribeReply\x12T\n" +
-	"\aPrepare\x12\x1f.signet.plugins.v1.PrepareBatch\x1a$.signet.plugins.v1.PrepareReplyBatch(\x010\x01B4Z2github.com/signetd/signet/plugins/api/v1;pluginsv1b\x06proto3"
+	"\aPrepare\x12\x1f.signet.plugins.v1.PrepareBatch\x1a$.signet.plugins.v1.PrepareReplyBatch(\x010\x01\x12M\n" +
+	"\aInspect\x12!.signet.plugins.v1.InspectRequest\x1a\x1f.signet.plugins.v1.InspectReplyB4Z2github.com/signetd/signet/plugins/api/v1;pluginsv1b\x06proto3"
 
 var (
 	file_issuer_proto_rawDescOnce sync.Once
@@ -740,7 +874,7 @@ func file_issuer_proto_rawDescGZIP() []byte {
 	return file_issuer_proto_rawDescData
 }
 
-var file_issuer_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_issuer_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_issuer_proto_goTypes = []any{
 	(*DescribeRequest)(nil),   // 0: signet.plugins.v1.DescribeRequest
 	(*DescribeReply)(nil),     // 1: signet.plugins.v1.DescribeReply
@@ -751,8 +885,10 @@ var file_issuer_proto_goTypes = []any{
 	(*Grant)(nil),             // 6: signet.plugins.v1.Grant
 	(*VerifyingKey)(nil),      // 7: signet.plugins.v1.VerifyingKey
 	(*Draft)(nil),             // 8: signet.plugins.v1.Draft
-	nil,                       // 9: signet.plugins.v1.Grant.OptionsEntry
-	nil,                       // 10: signet.plugins.v1.Grant.ExtensionsEntry
+	(*InspectRequest)(nil),    // 9: signet.plugins.v1.InspectRequest
+	(*InspectReply)(nil),      // 10: signet.plugins.v1.InspectReply
+	nil,                       // 11: signet.plugins.v1.Grant.OptionsEntry
+	nil,                       // 12: signet.plugins.v1.Grant.ExtensionsEntry
 }
 var file_issuer_proto_depIdxs = []int32{
 	3,  // 0: signet.plugins.v1.PrepareBatch.requests:type_name -> signet.plugins.v1.PrepareRequest
@@ -760,17 +896,22 @@ var file_issuer_proto_depIdxs = []int32{
 	7,  // 2: signet.plugins.v1.PrepareRequest.key:type_name -> signet.plugins.v1.VerifyingKey
 	5,  // 3: signet.plugins.v1.PrepareReplyBatch.replies:type_name -> signet.plugins.v1.PrepareReply
 	8,  // 4: signet.plugins.v1.PrepareReply.draft:type_name -> signet.plugins.v1.Draft
-	9,  // 5: signet.plugins.v1.Grant.options:type_name -> signet.plugins.v1.Grant.OptionsEntry
-	10, // 6: signet.plugins.v1.Grant.extensions:type_name -> signet.plugins.v1.Grant.ExtensionsEntry
-	0,  // 7: signet.plugins.v1.Issuer.Describe:input_type -> signet.plugins.v1.DescribeRequest
-	2,  // 8: signet.plugins.v1.Issuer.Prepare:input_type -> signet.plugins.v1.PrepareBatch
-	1,  // 9: signet.plugins.v1.Issuer.Describe:output_type -> signet.plugins.v1.DescribeReply
-	4,  // 10: signet.plugins.v1.Issuer.Prepare:output_type -> signet.plugins.v1.PrepareReplyBatch
-	9,  // [9:11] is the sub-list for method output_type
-	7,  // [7:9] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	11, // 5: signet.plugins.v1.Grant.options:type_name -> signet.plugins.v1.Grant.OptionsEntry
+	12, // 6: signet.plugins.v1.Grant.extensions:type_name -> signet.plugins.v1.Grant.ExtensionsEntry
+	8,  // 7: signet.plugins.v1.InspectRequest.draft:type_name -> signet.plugins.v1.Draft
+	7,  // 8: signet.plugins.v1.InspectRequest.key:type_name -> signet.plugins.v1.VerifyingKey
+	6,  // 9: signet.plugins.v1.InspectReply.grant:type_name -> signet.plugins.v1.Grant
+	0,  // 10: signet.plugins.v1.Issuer.Describe:input_type -> signet.plugins.v1.DescribeRequest
+	2,  // 11: signet.plugins.v1.Issuer.Prepare:input_type -> signet.plugins.v1.PrepareBatch
+	9,  // 12: signet.plugins.v1.Issuer.Inspect:input_type -> signet.plugins.v1.InspectRequest
+	1,  // 13: signet.plugins.v1.Issuer.Describe:output_type -> signet.plugins.v1.DescribeReply
+	4,  // 14: signet.plugins.v1.Issuer.Prepare:output_type -> signet.plugins.v1.PrepareReplyBatch
+	10, // 15: signet.plugins.v1.Issuer.Inspect:output_type -> signet.plugins.v1.InspectReply
+	13, // [13:16] is the sub-list for method output_type
+	10, // [10:13] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_issuer_proto_init() }
@@ -784,7 +925,7 @@ func file_issuer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_issuer_proto_rawDesc), len(file_issuer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

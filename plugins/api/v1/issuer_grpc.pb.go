@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Issuer_Describe_FullMethodName = "/signet.plugins.v1.Issuer/Describe"
 	Issuer_Prepare_FullMethodName  = "/signet.plugins.v1.Issuer/Prepare"
+	Issuer_Inspect_FullMethodName  = "/signet.plugins.v1.Issuer/Inspect"
 )
 
 // IssuerClient is the client API for Issuer service.
@@ -37,6 +38,10 @@ type IssuerClient interface {
 	// requests that wait travel together, and answers carry the request's id in
 	// any order and grouping. An id that was not asked is a fault of the issuer.
 	Prepare(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PrepareBatch, PrepareReplyBatch], error)
+	// Inspect reads a draft back. It is optional, for a format that the daemon
+	// can't read itself, and asked of a second process, which is not told what
+	// was granted and whose Prepare is never called.
+	Inspect(ctx context.Context, in *InspectRequest, opts ...grpc.CallOption) (*InspectReply, error)
 }
 
 type issuerClient struct {
@@ -70,6 +75,16 @@ func (c *issuerClient) Prepare(ctx context.Context, opts ...grpc.CallOption) (gr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Issuer_PrepareClient = grpc.BidiStreamingClient[PrepareBatch, PrepareReplyBatch]
 
+func (c *issuerClient) Inspect(ctx context.Context, in *InspectRequest, opts ...grpc.CallOption) (*InspectReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InspectReply)
+	err := c.cc.Invoke(ctx, Issuer_Inspect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // IssuerServer is the server API for Issuer service.
 // All implementations must embed UnimplementedIssuerServer
 // for forward compatibility.
@@ -82,6 +97,10 @@ type IssuerServer interface {
 	// requests that wait travel together, and answers carry the request's id in
 	// any order and grouping. An id that was not asked is a fault of the issuer.
 	Prepare(grpc.BidiStreamingServer[PrepareBatch, PrepareReplyBatch]) error
+	// Inspect reads a draft back. It is optional, for a format that the daemon
+	// can't read itself, and asked of a second process, which is not told what
+	// was granted and whose Prepare is never called.
+	Inspect(context.Context, *InspectRequest) (*InspectReply, error)
 	mustEmbedUnimplementedIssuerServer()
 }
 
@@ -97,6 +116,9 @@ func (UnimplementedIssuerServer) Describe(context.Context, *DescribeRequest) (*D
 }
 func (UnimplementedIssuerServer) Prepare(grpc.BidiStreamingServer[PrepareBatch, PrepareReplyBatch]) error {
 	return status.Error(codes.Unimplemented, "method Prepare not implemented")
+}
+func (UnimplementedIssuerServer) Inspect(context.Context, *InspectRequest) (*InspectReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Inspect not implemented")
 }
 func (UnimplementedIssuerServer) mustEmbedUnimplementedIssuerServer() {}
 func (UnimplementedIssuerServer) testEmbeddedByValue()                {}
@@ -144,6 +166,24 @@ func _Issuer_Prepare_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Issuer_PrepareServer = grpc.BidiStreamingServer[PrepareBatch, PrepareReplyBatch]
 
+func _Issuer_Inspect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InspectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IssuerServer).Inspect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Issuer_Inspect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IssuerServer).Inspect(ctx, req.(*InspectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Issuer_ServiceDesc is the grpc.ServiceDesc for Issuer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -154,6 +194,10 @@ var Issuer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Describe",
 			Handler:    _Issuer_Describe_Handler,
+		},
+		{
+			MethodName: "Inspect",
+			Handler:    _Issuer_Inspect_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
