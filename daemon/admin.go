@@ -37,7 +37,7 @@ func (d *Daemon) newAdmin() *server.Admin {
 func specs(cfg *config.Config) map[string]keyring.Spec {
 	all := map[string]keyring.Spec{}
 	for _, k := range cfg.Keys {
-		all[k.Name] = keyring.Spec{Backend: k.Backend, Algorithm: signers.Algorithm(k.Algorithm), Format: k.Format}
+		all[k.Name] = keyring.Spec{Backend: k.Backend, Algorithm: signers.Algorithm(k.Algorithm), Format: k.Format, Blind: k.AllowBlindSigning}
 	}
 	return all
 }
@@ -63,6 +63,9 @@ func (d *Daemon) parts(context.Context) []*signetv1.Part {
 	all := []*signetv1.Part{part("ledger", d.cfg.LedgerDir(), d.ledger.Healthy())}
 	for name, p := range d.issuers {
 		all = append(all, part("issuer", name, p.Healthy()))
+		if i := inspectorOf(d.readers[name]); i != nil {
+			all = append(all, part("inspector", name, i.Process().Healthy()))
+		}
 	}
 	for name, r := range d.reports() {
 		all = append(all, backendPart(name, r))

@@ -55,6 +55,7 @@ type Daemon struct {
 	ring     *keyring.Ring
 	gate     *policy.Gate
 	issuers  map[string]*host.Process
+	readers  map[string]server.Reader // by format, as issuers
 	pipeline *server.Pipeline
 	sockets  sockets
 
@@ -70,7 +71,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	d := &Daemon{
 		cfg: cfg, opts: opts, started: now(), metrics: newMetrics(cfg, opts.Version),
 		log: newLog(opts.Stderr, cfg.Log), backends: map[string]signers.Backend{},
-		guards: map[string]*guard.Backend{}, issuers: map[string]*host.Process{},
+		guards: map[string]*guard.Backend{}, issuers: map[string]*host.Process{}, readers: map[string]server.Reader{},
 		lifetimes: lifetimes(cfg.Profiles),
 	}
 	err := d.start(ctx)

@@ -52,17 +52,25 @@ func (d *Daemon) launchIssuers(ctx context.Context) error {
 		if d.issuers[k.Format] != nil {
 			continue
 		}
-		if _, compiled := stocks[k.Format]; !compiled {
-			return fmt.Errorf("issuer %q: no inspector reads this format back yet: nothing of it would be signed", k.Format)
-		}
 		p, err := host.Launch(ctx, d.issuerSpec(k.Format))
 		if err != nil {
 			return fmt.Errorf("issuer %q: %w", k.Format, err)
 		}
 		d.issuers[k.Format] = p
 		d.atStop(p.Close)
+		if d.readers[k.Format], err = d.reader(ctx, k.Format, p); err != nil {
+			return fmt.Errorf("issuer %q: %w", k.Format, err)
+		}
 	}
 	return nil
+}
+
+// reader is who reads a format back: the daemon itself, or a second process.
+func (d *Daemon) reader(ctx context.Context, format string, p *host.Process) (server.Reader, error) {
+	if s, ok := stocks[format]; ok {
+		return server.BuiltIn{Inspector: s.inspector()}, nil
+	}
+	return d.foreignReader(ctx, format, p)
 }
 
 // issuerSpec is how the issuer of a format is run: from our own binary, or a
@@ -74,7 +82,7 @@ func (d *Daemon) issuerSpec(format string) host.Spec {
 	}
 	if p, ok := d.cfg.PluginOf(format); ok {
 		s.Name, s.Format = p.Name, format
-		s.Path, s.SHA256, s.Args, s.Runtime, s.PlainGRPC = p.Path, p.SHA256, p.Args, p.Runtime, p.PlainGRPC
+		run(&s, p.Program())
 	}
 	return s
 }
@@ -104,11 +112,11 @@ func (d *Daemon) issuerDir() (string, error) {
 	return dir, prepareDir(dir, 0o700)
 }
 
-// formats is each format with its process and its inspector.
+// formats is each format with its process and its reader.
 func (d *Daemon) formats() map[string]server.Format {
 	all := map[string]server.Format{}
 	for name, p := range d.issuers {
-		all[name] = server.Format{Issuer: p, Reader: server.BuiltIn{Inspector: stocks[name].inspector()}}
+		all[name] = server.Format{Issuer: p, Reader: d.readers[name]}
 	}
 	return all
 }

@@ -77,7 +77,7 @@ func (r *Ring) adoptable(ctx context.Context, name string, spec Spec, a Adoption
 // reservation would destroy it.
 func (r *Ring) reserveAdopted(e *Entry, name string, spec Spec, found signers.Adopted) (int, error) {
 	if e.free() {
-		*e = Entry{Name: name, Backend: spec.Backend, Algorithm: spec.Algorithm, Format: spec.Format, Versions: e.Versions}
+		*e = Entry{Name: name, Backend: spec.Backend, Algorithm: spec.Algorithm, Format: spec.Format, Blind: spec.Blind, Versions: e.Versions}
 	} else if err := e.Is(spec); err != nil {
 		return 0, err
 	}

@@ -91,7 +91,8 @@ type Entry struct {
 	Name      string            `json:"name"`
 	Backend   string            `json:"backend"`
 	Algorithm signers.Algorithm `json:"algorithm"`
-	Format    string            `json:"format"` // the one token format this key may sign
+	Format    string            `json:"format"`                        // the one token format this key may sign
+	Blind     bool              `json:"allow_blind_signing,omitempty"` // it signs what nothing reads back
 	Versions  []Version         `json:"versions"`
 }
 
@@ -100,16 +101,21 @@ type Spec struct {
 	Backend   string
 	Algorithm signers.Algorithm
 	Format    string
+	Blind     bool // allow_blind_signing: it may sign what nothing reads back, and is never published
 }
 
 // Spec returns what the key is.
-func (e Entry) Spec() Spec { return Spec{e.Backend, e.Algorithm, e.Format} }
+func (e Entry) Spec() Spec { return Spec{e.Backend, e.Algorithm, e.Format, e.Blind} }
 
 // Is returns an error unless the key is what s says: its back-end, algorithm
 // and format are fixed for its life, since verifiers rely on them.
 func (e Entry) Is(s Spec) error {
 	if e.Spec() == s {
 		return nil
+	}
+	if e.Blind != s.Blind {
+		return fmt.Errorf("key %q: allow_blind_signing is %t on record, not %t: %w\nhint: a key keeps this for life: change it back, or make a key of another name",
+			e.Name, e.Blind, s.Blind, signers.ErrMismatch)
 	}
 	return fmt.Errorf("key %q is %s in back-end %q for %q, not %s in %q for %q: %w\nhint: a key keeps these for life: change them back, or choose another name",
 		e.Name, e.Algorithm, e.Backend, e.Format, s.Algorithm, s.Backend, s.Format, signers.ErrMismatch)

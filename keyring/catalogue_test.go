@@ -229,9 +229,10 @@ func TestAKeyKeepsWhatItIsForLife(t *testing.T) {
 	w := newWorld(t)
 	w.signer("pay")
 	for name, other := range map[string]Spec{
-		"algorithm": {"hsm", signers.Ed25519, "jwt"},
-		"back-end":  {"kms", signers.ECDSAP256, "jwt"},
-		"format":    {"hsm", signers.ECDSAP256, "ssh"},
+		"algorithm":     {Backend: "hsm", Algorithm: signers.Ed25519, Format: "jwt"},
+		"back-end":      {Backend: "kms", Algorithm: signers.ECDSAP256, Format: "jwt"},
+		"format":        {Backend: "hsm", Algorithm: signers.ECDSAP256, Format: "ssh"},
+		"blind signing": {Backend: "hsm", Algorithm: signers.ECDSAP256, Format: "jwt", Blind: true},
 	} {
 		w.opts.Specs = map[string]Spec{"pay": other}
 		_, err := Open(t.Context(), w.shop, nil, w.opts)

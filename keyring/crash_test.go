@@ -184,7 +184,7 @@ func TestWhatWasBegunMayBeGivenUp(t *testing.T) {
 		is(t, err, ErrUnknownKid)
 		must(t)(w.Destroy(ctx, "pay", 1, string(v.ID)))
 		w.sound()
-		if v := must(t)(w.Create(ctx, "pay", Spec{"hsm", signers.ECDSAP256, "ssh"})); v.Number != 2 {
+		if v := must(t)(w.Create(ctx, "pay", Spec{Backend: "hsm", Algorithm: signers.ECDSAP256, Format: "ssh"})); v.Number != 2 {
 			t.Errorf("Create under a name that is free again: got version %d, want 2", v.Number)
 		}
 		w.sound()

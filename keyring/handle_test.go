@@ -240,7 +240,7 @@ func twoBackends(t *testing.T, harm func(*token)) *world {
 		w.Ring = r
 	}
 	open()
-	must(t)(w.Create(t.Context(), "rent", Spec{"cloud", signers.ECDSAP256, "jwt"}))
+	must(t)(w.Create(t.Context(), "rent", Spec{Backend: "cloud", Algorithm: signers.ECDSAP256, Format: "jwt"}))
 	must(t)(w.Activate(t.Context(), "rent", 1, Activation{}))
 	w.token.set(harm)
 	open()

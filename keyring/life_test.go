@@ -213,10 +213,16 @@ func TestWhatIsUnknownIsSaidToBe(t *testing.T) {
 func TestCreateRefusesWhatCanNotBe(t *testing.T) {
 	w := newWorld(t)
 	for what, try := range map[string]func() (Version, error){
-		"a bad name":           func() (Version, error) { return w.Create(t.Context(), "../pay", spec) },
-		"an unknown algorithm": func() (Version, error) { return w.Create(t.Context(), "pay", Spec{"hsm", "rot13", "jwt"}) },
-		"an unknown back-end":  func() (Version, error) { return w.Create(t.Context(), "pay", Spec{"kms", spec.Algorithm, "jwt"}) },
-		"no format":            func() (Version, error) { return w.Create(t.Context(), "pay", Spec{"hsm", spec.Algorithm, ""}) },
+		"a bad name": func() (Version, error) { return w.Create(t.Context(), "../pay", spec) },
+		"an unknown algorithm": func() (Version, error) {
+			return w.Create(t.Context(), "pay", Spec{Backend: "hsm", Algorithm: "rot13", Format: "jwt"})
+		},
+		"an unknown back-end": func() (Version, error) {
+			return w.Create(t.Context(), "pay", Spec{Backend: "kms", Algorithm: spec.Algorithm, Format: "jwt"})
+		},
+		"no format": func() (Version, error) {
+			return w.Create(t.Context(), "pay", Spec{Backend: "hsm", Algorithm: spec.Algorithm, Format: ""})
+		},
 	} {
 		if _, err := try(); err == nil {
 			t.Errorf("Create with %s: got nil, want an error", what)
@@ -236,7 +242,7 @@ func TestCreateRefusesWhatCanNotBe(t *testing.T) {
 // good takes nothing.
 func TestANameIsFreeAfterAnAlgorithmThatTheBackendLacks(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
-	_, err := w.Create(ctx, "pay", Spec{"hsm", signers.Ed25519, "jwt"})
+	_, err := w.Create(ctx, "pay", Spec{Backend: "hsm", Algorithm: signers.Ed25519, Format: "jwt"})
 	is(t, err, signers.ErrUnsupported)
 	w.wantStates("pay", Destroyed)
 	v := must(t)(w.Create(ctx, "pay", spec))

@@ -38,7 +38,7 @@ func (r *Ring) Create(ctx context.Context, name string, spec Spec) (Version, err
 // a new one. A name of which nothing was ever made or published is free.
 func (r *Ring) begin(e *Entry, name string, spec Spec) (int, error) {
 	if e.free() {
-		*e = Entry{Name: name, Backend: spec.Backend, Algorithm: spec.Algorithm, Format: spec.Format, Versions: e.Versions}
+		*e = Entry{Name: name, Backend: spec.Backend, Algorithm: spec.Algorithm, Format: spec.Format, Blind: spec.Blind, Versions: e.Versions}
 		return r.reserve(e)
 	}
 	if err := e.Is(spec); err != nil {

@@ -139,6 +139,7 @@ func (k checker) keys(c *Config) {
 		k.refers(at+".backend", key.Backend, "backends", backends)
 		k.oneOf(at+".format", key.Format, formatNames(c)...)
 		k.algorithm(at+".algorithm", key.Algorithm)
+		k.blind(at, key)
 	}
 }
 

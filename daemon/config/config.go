@@ -144,10 +144,11 @@ type Secret struct {
 
 // A Key is what a key is, for life.
 type Key struct {
-	Name      string `yaml:"name" jsonschema:"required" jsonschema_description:"1 to 40 of a-z, 0-9 and '-', beginning with a letter."`
-	Backend   string `yaml:"backend" jsonschema:"required" jsonschema_description:"The back-end that holds it."`
-	Algorithm string `yaml:"algorithm" jsonschema:"required" jsonschema_description:"Its one algorithm, such as ecdsa-p256-sha256, ed25519 or rsa3072-pss-sha256."`
-	Format    string `yaml:"format" jsonschema:"required" jsonschema_description:"The one token format that it signs: jwt, or a plug-in's."`
+	Name              string `yaml:"name" jsonschema:"required" jsonschema_description:"1 to 40 of a-z, 0-9 and '-', beginning with a letter."`
+	Backend           string `yaml:"backend" jsonschema:"required" jsonschema_description:"The back-end that holds it."`
+	Algorithm         string `yaml:"algorithm" jsonschema:"required" jsonschema_description:"Its one algorithm, such as ecdsa-p256-sha256, ed25519 or rsa3072-pss-sha256."`
+	Format            string `yaml:"format" jsonschema:"required" jsonschema_description:"The one token format that it signs: jwt, or a plug-in's."`
+	AllowBlindSigning bool   `yaml:"allow_blind_signing,omitempty" jsonschema_description:"Danger: sign what a plug-in drafts though nothing can read it back. Only for a plug-in's format, fixed when the key is made, never lifted or added later; such a key is published nowhere."`
 }
 
 // A Profile is one kind of token.

@@ -38,6 +38,21 @@ type Plugin struct {
 	UID           *uint32  `yaml:"uid,omitempty" jsonschema:"minimum=1,maximum=4294967294" jsonschema_description:"Its uid, one of issuers.uids; the first free one if absent."`
 	Memory        Size     `yaml:"memory,omitempty" jsonschema_description:"Memory that it may have; issuers.memory if absent."`
 	AcceptMissing []string `yaml:"accept_missing,omitempty" jsonschema:"enum=landlock,enum=seccomp,enum=uid,enum=cgroup" jsonschema_description:"As in issuers, for this plug-in alone."`
+	Inspector     *Program `yaml:"inspector,omitempty" jsonschema_description:"Another program that reads back what the plug-in drafts; a second process of the plug-in's own, if absent."`
+}
+
+// A Program is one that is pinned, as a plug-in's own is.
+type Program struct {
+	Path      string   `yaml:"path" jsonschema:"required" jsonschema_description:"Absolute path of the program, or of the interpreter."`
+	SHA256    string   `yaml:"sha256" jsonschema:"required" jsonschema_description:"SHA-256 of what runs, in hex, as signet plugin digest prints it."`
+	Args      []string `yaml:"args,omitempty" jsonschema_description:"Arguments, after the program's name."`
+	Runtime   []string `yaml:"runtime,omitempty" jsonschema_description:"Absolute paths that an interpreter reads."`
+	PlainGRPC bool     `yaml:"plain_grpc,omitempty" jsonschema_description:"Speak gRPC without TLS."`
+}
+
+// Program is what the plug-in itself runs.
+func (p Plugin) Program() Program {
+	return Program{p.Path, p.SHA256, p.Args, p.Runtime, p.PlainGRPC}
 }
 
 // Makes is the format that the plug-in makes.
@@ -96,15 +111,30 @@ func (k checker) plugins(c *Config) {
 		at := fmt.Sprintf("plugins[%d]", i)
 		k.unique(at+".name", p.Name, seen)
 		k.format(at, p, formats)
-		k.absolute(at+".path", p.Path, true)
-		k.digest(at+".sha256", p.SHA256)
-		k.distinct(at+".runtime", p.Runtime)
-		for j, path := range p.Runtime {
-			k.absolute(fmt.Sprintf("%s.runtime[%d]", at, j), path, false)
+		k.program(at, p.Program())
+		if p.Inspector != nil {
+			k.program(at+".inspector", *p.Inspector)
 		}
 		k.unit(at+".memory", p.Memory.check(), "a size such as 512MiB")
 		k.accepted(at+".accept_missing", p.AcceptMissing)
 		k.ownUID(at+".uid", c, p)
+	}
+}
+
+func (k checker) program(at string, p Program) {
+	k.absolute(at+".path", p.Path, true)
+	k.digest(at+".sha256", p.SHA256)
+	k.distinct(at+".runtime", p.Runtime)
+	for i, path := range p.Runtime {
+		k.absolute(fmt.Sprintf("%s.runtime[%d]", at, i), path, false)
+	}
+}
+
+// blind wants a key that signs unread bytes to be of a format that signet can't
+// read: such a key serves one plug-in, and nobody else.
+func (k checker) blind(at string, key Key) {
+	if key.AllowBlindSigning && slices.Contains(Formats, key.Format) {
+		k.wrong(at+".allow_blind_signing", "signet reads "+quote(key.Format)+" itself", "remove it: nothing of this format is signed unread")
 	}
 }
 

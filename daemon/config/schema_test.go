@@ -97,7 +97,7 @@ backends:
     health: {every: 1s, timeout: 1s, off: true}
   - {name: d, type: awskms, awskms: {region: eu-central-1, alias_prefix: p, endpoint: e, allow_endpoint: true, delete_after_days: 7, settle: 1s}}
   - {name: e, type: gcpkms, gcpkms: {key_ring: r, protection: HSM, endpoint: e, generation: 1s}}
-keys: [{name: k, backend: b, algorithm: ed25519, format: jwt}]
+keys: [{name: k, backend: b, algorithm: ed25519, format: jwt, allow_blind_signing: true}]
 profiles:
   - name: p
     key: k
@@ -122,7 +122,7 @@ profiles:
 admins: [{uid: 3, gid: 4, unit: u, cgroup: /c, exe: /e, rights: [view, rotate, revoke, destroy, policy]}]
 issuers: {deadline: 1s, uids: 60000-60009, cgroup: /sys/fs/cgroup/signet, memory: 512MiB, accept_missing: [landlock, seccomp, uid, cgroup]}
 plugins:
-  - {name: cwt, format: cwt, path: /p, sha256: s, args: [a], runtime: [/r], plain_grpc: true, uid: 60001, memory: 1GiB, accept_missing: [cgroup]}
+  - {name: cwt, format: cwt, path: /p, sha256: s, args: [a], runtime: [/r], plain_grpc: true, uid: 60001, memory: 1GiB, accept_missing: [cgroup], inspector: {path: /p, sha256: s, args: [a], runtime: [/r], plain_grpc: true}}
 ledger: {dir: l, segment_size: 1GiB, unsafe_no_sync: true}
 log: {level: debug, format: json}
 `

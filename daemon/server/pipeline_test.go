@@ -50,6 +50,7 @@ type rig struct {
 	spoil   func(*plugins.Draft)
 	down    error // what the issuer returns
 	full    atomic.Bool
+	formats map[string]server.Format // the pipeline's
 }
 
 // Describe and Prepare make the rig an issuer: the real one, spoiled.
@@ -106,9 +107,10 @@ func newRig(t *testing.T, rights ...server.Right) *rig {
 		t.Fatal(err)
 	}
 	r.ledger = must[*audit.Log](t)(audit.Open(sink, audit.Options{Tail: tail, Now: r.clock}))
+	r.formats = map[string]server.Format{"jwt": {Issuer: r, Reader: server.BuiltIn{Inspector: jwt.NewInspector()}}}
 	r.serve(&server.Pipeline{
 		Gate: gate, Ring: r.ring, Ledger: r.ledger, Metrics: metrics.New("test", "ci"),
-		Formats: map[string]server.Format{"jwt": {Issuer: r, Reader: server.BuiltIn{Inspector: jwt.NewInspector()}}},
+		Formats: r.formats,
 		Log:     slog.New(slog.DiscardHandler), Now: r.clock,
 	}, rights)
 	spec := keyring.Spec{Backend: "main", Algorithm: signers.ECDSAP256, Format: "jwt"}

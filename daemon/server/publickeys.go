@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"iter"
 
 	signetv1 "github.com/signetd/signet/daemon/api/v1"
 	"github.com/signetd/signet/keyring"
@@ -22,13 +23,13 @@ func (s *Signer) PublicKeys(_ context.Context, r *signetv1.PublicKeysRequest) (*
 }
 
 func (p *Pipeline) publicKeys(profile string) (*signetv1.PublicKeysReply, error) {
-	names, err := p.keysOf(profile)
+	keys, err := p.keysOf(profile)
 	if err != nil {
 		return nil, err
 	}
 	reply := &signetv1.PublicKeysReply{}
 	var set []plugins.VerifyingKey
-	for _, name := range names {
+	for name, format := range keys {
 		versions, err := p.Ring.Verifiers(name)
 		if err != nil {
 			return nil, err
@@ -42,25 +43,39 @@ func (p *Pipeline) publicKeys(profile string) (*signetv1.PublicKeysReply, error)
 				Key: name, Version: uint32(v.Number), Kid: v.Kid, //nolint:gosec // version numbers start at 1 and count rotations
 				Algorithm: string(v.Algorithm), State: string(v.State), Public: der,
 			})
-			set = append(set, plugins.VerifyingKey{ID: v.Kid, Algorithm: v.Algorithm, Public: v.Public})
+			if format == jwt.Format {
+				set = append(set, plugins.VerifyingKey{ID: v.Kid, Algorithm: v.Algorithm, Public: v.Public})
+			}
 		}
 	}
 	reply.Jwks, err = jwt.JWKS(set)
 	return reply, err
 }
 
-// keysOf names the keys of one profile, or of all that may be published.
-func (p *Pipeline) keysOf(profile string) ([]string, error) {
-	if profile == "" {
-		var all []string
-		for _, e := range p.Ring.List() {
-			all = append(all, e.Name)
+// keysOf names the keys of one profile, or of all that may be published, and the
+// format of each.
+func (p *Pipeline) keysOf(profile string) (iter.Seq2[string, string], error) {
+	if profile != "" {
+		found, ok := p.Gate.Profile(profile)
+		if !ok {
+			return nil, fmt.Errorf("profile %q: %w", profile, keyring.ErrUnknownKey)
 		}
-		return all, nil
+		return func(yield func(string, string) bool) { yield(found.Key, found.Format) }, nil
 	}
-	found, ok := p.Gate.Profile(profile)
-	if !ok {
-		return nil, fmt.Errorf("profile %q: %w", profile, keyring.ErrUnknownKey)
-	}
-	return []string{found.Key}, nil
+	return func(yield func(string, string) bool) {
+		for _, e := range p.Ring.List() {
+			if p.published(e) && !yield(e.Name, e.Format) {
+				return
+			}
+		}
+	}, nil
+}
+
+// published: a plug-in's keys are handed to whoever asks for its profile, and
+// are in no list: a verifier of another format must not come by them. One whose
+// plug-in is gone is not published either.
+func (p *Pipeline) published(e keyring.Entry) bool {
+	f, served := p.Formats[e.Format]
+	_, builtIn := f.Reader.(BuiltIn)
+	return !e.Blind && (builtIn || !served && e.Format == jwt.Format)
 }

@@ -73,7 +73,7 @@ type Health interface {
 
 // inspect asks and holds the process to its answer, whether or not the caller
 // waits for it: a process that hangs must not live on impatient callers.
-func (s *session) inspect(ctx context.Context, r *pluginsv1.InspectRequest, p *Process) (*pluginsv1.InspectReply, error) {
+func (s *session) inspect(ctx context.Context, r *pluginsv1.InspectRequest, p *Process) (*pluginsv1.InspectReply, error) { //nolint:contextcheck // the process owes an answer to us, not to the caller
 	type answer struct {
 		reply *pluginsv1.InspectReply
 		err   error
