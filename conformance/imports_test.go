@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 	"plugins/host":         {"plugins", "plugins/api/v1", "plugins/wire", "plugins/host/sandbox", "signers"},
 	"plugins/host/sandbox": {},
 	"plugins/jwt":          {"plugins", "plugins/strictjson", "signers"},
+	"plugins/sshcert":      {"plugins", "signers"},
 
 	"daemon/api/v1":  {},
 	"daemon/peer":    {},
@@ -118,6 +119,7 @@ var never = []struct{ from, to, why string }{
 	{"conformance", "signers/pkcs11", "a suite checks a contract, never an implementation"},
 	{"conformance", "keyring/filestore", "a suite checks a contract, never an implementation"},
 	{"conformance", "plugins/jwt", "a suite checks a contract, never an implementation"},
+	{"conformance", "plugins/sshcert", "a suite checks a contract, never an implementation"},
 	{"", "daemon/cmd", "a command is run, not imported"},
 }
 
@@ -166,6 +168,7 @@ var libraries = []struct {
 	{"github.com/sony/gobreaker/v2", "one breaker for every back-end", []string{"signers/guard"}},
 	{"golang.org/x/time", "one budget for every back-end", []string{"signers/guard"}},
 	{"golang.org/x/sync", "only what must wait in turn, with a deadline", []string{"signers/pkcs11"}},
+	{"golang.org/x/crypto", "SSH's keys and certificates are read in one package", []string{"plugins/sshcert"}},
 	{"golang.org/x/sys", "only what speaks to the kernel", []string{
 		"conformance/shim", "daemon", "daemon/audit", "daemon/cmd/signet", "daemon/peer", "daemon/secret", "plugins/host",
 		"plugins/host/sandbox", "plugins/serve", "signers/pkcs11", "signers/remote", "signers/softkey",

@@ -5,12 +5,14 @@ package issuertest
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -27,6 +29,12 @@ type Subject struct {
 	Grant plugins.Grant
 	// Refused are grants that the format can't carry, by what is wrong.
 	Refused map[string]plugins.Grant
+	// Kid is what the format calls a public key, for one that has a name of
+	// its own for keys; nil for one that takes whatever it is called.
+	Kid func(crypto.PublicKey) (string, error)
+	// TokenID makes a token id that the format can carry, another for each n;
+	// nil for a format that carries any.
+	TokenID func(n int) string
 }
 
 // Checks are the promises of a format.
@@ -44,9 +52,22 @@ func Checks() []conformance.Check[Subject] {
 	}
 }
 
-// verifyingKey makes a public key for an algorithm. RSA keys are made small on
-// no account: Fits would refuse them.
-func verifyingKey(t conformance.T, alg signers.Algorithm) (plugins.VerifyingKey, func([]byte) []byte) {
+// verifyingKey makes a key for an algorithm, called as the format calls it.
+func verifyingKey(t conformance.T, s Subject, alg signers.Algorithm) (plugins.VerifyingKey, func([]byte) []byte) {
+	t.Helper()
+	k, sign := newKey(t, alg)
+	if s.Kid != nil {
+		var err error
+		if k.ID, err = s.Kid(k.Public); err != nil {
+			t.Fatalf("%s: the name of a key: %v", alg, err)
+		}
+	}
+	return k, sign
+}
+
+// newKey makes a key for an algorithm. RSA keys are made small on no account:
+// Fits would refuse them.
+func newKey(t conformance.T, alg signers.Algorithm) (plugins.VerifyingKey, func([]byte) []byte) {
 	t.Helper()
 	p, err := alg.Params()
 	if err != nil {
@@ -157,7 +178,7 @@ func describes(t conformance.T, s Subject) {
 }
 
 func pure(t conformance.T, s Subject) {
-	k, _ := verifyingKey(t, algorithms(t, s)[0])
+	k, _ := verifyingKey(t, s, algorithms(t, s)[0])
 	a, b := prepare(t, s, k), prepare(t, s, k)
 	if !bytes.Equal(a.ToBeSigned, b.ToBeSigned) || !a.Frame.Equal(b.Frame) {
 		t.Errorf("Prepare twice: got different drafts")
@@ -166,7 +187,7 @@ func pure(t conformance.T, s Subject) {
 
 func inspectable(t conformance.T, s Subject) {
 	for _, alg := range algorithms(t, s) {
-		k, _ := verifyingKey(t, alg)
+		k, _ := verifyingKey(t, s, alg)
 		says, err := s.Inspector.Inspect(prepare(t, s, k).ToBeSigned, k)
 		if err != nil {
 			t.Errorf("%s: Inspect: %v", alg, err)
@@ -177,7 +198,7 @@ func inspectable(t conformance.T, s Subject) {
 }
 
 func namesItsKey(t conformance.T, s Subject) {
-	k, _ := verifyingKey(t, algorithms(t, s)[0])
+	k, _ := verifyingKey(t, s, algorithms(t, s)[0])
 	tbs := prepare(t, s, k).ToBeSigned
 	if kid, err := s.Inspector.KeyID(tbs); err != nil || kid != k.ID {
 		t.Errorf("KeyID: got %q, %v; want %q", kid, err, k.ID)
@@ -191,7 +212,7 @@ func namesItsKey(t conformance.T, s Subject) {
 		if alg == k.Algorithm {
 			continue
 		}
-		other, _ := verifyingKey(t, alg)
+		other, _ := verifyingKey(t, s, alg)
 		other.ID = k.ID
 		if _, err := s.Inspector.Inspect(tbs, other); !errors.Is(err, plugins.ErrRefused) {
 			t.Errorf("Inspect %s bytes for a %s key: got %v, want ErrRefused", k.Algorithm, alg, err)
@@ -200,7 +221,7 @@ func namesItsKey(t conformance.T, s Subject) {
 }
 
 func frameIsComputable(t conformance.T, s Subject) {
-	k, _ := verifyingKey(t, algorithms(t, s)[0])
+	k, _ := verifyingKey(t, s, algorithms(t, s)[0])
 	d := prepare(t, s, k)
 	f, err := s.Inspector.Frame(d.ToBeSigned)
 	if err != nil || !f.Equal(d.Frame) {
@@ -210,7 +231,7 @@ func frameIsComputable(t conformance.T, s Subject) {
 
 func joins(t conformance.T, s Subject) {
 	for _, alg := range algorithms(t, s) {
-		k, sign := verifyingKey(t, alg)
+		k, sign := verifyingKey(t, s, alg)
 		d := prepare(t, s, k)
 		sig := sign(d.ToBeSigned)
 		token, err := d.Frame.Join(alg, sig)
@@ -228,7 +249,7 @@ func joins(t conformance.T, s Subject) {
 }
 
 func refuses(t conformance.T, s Subject) {
-	k, _ := verifyingKey(t, algorithms(t, s)[0])
+	k, _ := verifyingKey(t, s, algorithms(t, s)[0])
 	for what, g := range s.Refused {
 		if _, err := s.Issuer.Prepare(t.Context(), g, k); !errors.Is(err, plugins.ErrRefused) {
 			t.Errorf("Prepare of a grant with %s: got %v, want ErrRefused", what, err)
@@ -241,7 +262,7 @@ func refuses(t conformance.T, s Subject) {
 }
 
 func flippedBitsShow(t conformance.T, s Subject) {
-	k, _ := verifyingKey(t, algorithms(t, s)[0])
+	k, _ := verifyingKey(t, s, algorithms(t, s)[0])
 	tbs := prepare(t, s, k).ToBeSigned
 	for i := range tbs {
 		changed := bytes.Clone(tbs)
@@ -253,8 +274,15 @@ func flippedBitsShow(t conformance.T, s Subject) {
 	}
 }
 
+func (s Subject) tokenID(n int) string {
+	if s.TokenID != nil {
+		return s.TokenID(n)
+	}
+	return fmt.Sprint(s.Grant.TokenID, n)
+}
+
 func concurrent(t conformance.T, s Subject) {
-	k, _ := verifyingKey(t, algorithms(t, s)[0])
+	k, _ := verifyingKey(t, s, algorithms(t, s)[0])
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -262,7 +290,7 @@ func concurrent(t conformance.T, s Subject) {
 	for i := range errs {
 		wg.Go(func() {
 			g := s.Grant
-			g.TokenID = g.TokenID + string(rune('a'+i%26))
+			g.TokenID = s.tokenID(i)
 			d, err := s.Issuer.Prepare(ctx, g, k)
 			if err == nil {
 				var says plugins.Grant
