@@ -106,6 +106,11 @@ var denials = []struct {
 	{"claims 10,000 deep", RuleClaims, "deep", func(r *Request) {
 		r.Claims = []byte(`{"order":` + strings.Repeat("[", 10000) + strings.Repeat("]", 10000) + `}`)
 	}, ""},
+	{"principals", RulePrincipals, "has no principals", func(r *Request) { r.Principals = []string{"root"} }, ""},
+	{"options", RuleOptions, "has no options", func(r *Request) { r.Options = map[string]string{"force-command": "x"} }, ""},
+	{"extensions", RuleExtensions, "has no extensions", func(r *Request) { r.Extensions = map[string]string{"permit-pty": ""} }, ""},
+	{"assertion", RuleAssertion, "has no implicit assertion", func(r *Request) { r.Assertion = []byte("x") }, ""},
+	{"holder of SSH", RuleHolder, "not known", func(r *Request) { r.Holder = plugins.Holder{Kind: "sshkey", Value: aKey} }, ""},
 	{"holder without a kind", RuleHolder, `holder kind ""`, func(r *Request) { r.Holder.Value = thumbprint }, ""},
 	{"holder of unknown kind", RuleHolder, `holder kind "jwk"`, func(r *Request) { r.Holder = plugins.Holder{Kind: "jwk", Value: thumbprint} }, ""},
 	{"holder without a value", RuleHolder, "not a thumbprint", func(r *Request) { r.Holder.Kind = "jkt" }, ""},

@@ -19,6 +19,10 @@ func issueChecks() []check {
 		{RuleAudience, (*judgement).judgeAudience, (*judgement).tellAudience},
 		{RuleScope, (*judgement).judgeScope, (*judgement).tellScope},
 		{RuleLifetime, (*judgement).judgeLifetime, (*judgement).tellLifetime},
+		{RulePrincipals, (*judgement).judgePrincipals, (*judgement).tellPrincipals},
+		{RuleOptions, (*judgement).judgeOptions, (*judgement).tellOptions},
+		{RuleExtensions, (*judgement).judgeExtensions, (*judgement).tellExtensions},
+		{RuleAssertion, (*judgement).judgeAssertion, (*judgement).tellAssertion},
 		{RuleClaims, (*judgement).judgeClaims, (*judgement).tellClaims},
 		{RuleHolder, (*judgement).judgeHolder, (*judgement).tellHolder},
 		{RuleConditions, (*judgement).judgeConditions, (*judgement).tellConditions},
@@ -102,17 +106,40 @@ func (j *judgement) tellSubject() string {
 
 // judgeAudience wants an audience, or any verifier could be shown the token.
 func (j *judgement) judgeAudience() *Denial {
+	if j.profile.ssh() {
+		return j.none("audience", len(j.Audience), "principals say who may accept a certificate for whom")
+	}
+	if j.profile.Format == formatPASETO && len(j.Audience) > 1 {
+		return deny("ask for one token for each audience", "a PASETO has one audience, not %d", len(j.Audience))
+	}
 	if len(j.Audience) == 0 {
 		return deny("name at least one of: "+list(j.profile.Audiences), "the audience is missing; a token is never for everybody")
 	}
 	return j.each("audience", j.Audience, j.profile.audiences, j.profile.Audiences)
 }
 
-func (j *judgement) tellAudience() string { return "allowed: " + list(j.Audience) }
+func (j *judgement) tellAudience() string {
+	if j.profile.ssh() {
+		return "an SSH certificate has none"
+	}
+	return "allowed: " + list(j.Audience)
+}
+
+// none refuses what the profile's format can't say: left out of the token, it
+// would be a wish that nobody heard.
+func (j *judgement) none(what string, n int, hint string) *Denial {
+	if n == 0 {
+		return nil
+	}
+	return deny(hint, "format %s has no %s", quote(j.profile.Format), what)
+}
 
 // judgeScope lets a token be good for nothing in particular; never for more
 // than the profile says.
 func (j *judgement) judgeScope() *Denial {
+	if j.profile.ssh() {
+		return j.none("scope", len(j.Scope), "extensions and options say what a certificate is good for")
+	}
 	return j.each("scope", j.Scope, j.profile.scopes, j.profile.Scopes)
 }
 
@@ -159,6 +186,9 @@ func (j *judgement) tellLifetime() string {
 // judgeHolder checks that a confirmation is one that a verifier can use: one it
 // can't make sense of, it might pass over, and the token would be a bearer's.
 func (j *judgement) judgeHolder() *Denial {
+	if j.profile.ssh() {
+		return j.judgeKeyHolder()
+	}
 	if j.Holder == (plugins.Holder{}) {
 		if j.profile.RequireHolder {
 			return deny("send the thumbprint of the holder's key: kind \"jkt\" or \"x5t#S256\"",

@@ -28,6 +28,10 @@ func (c *compiler) claims(p Profile) []strictjson.Member {
 		c.claimName(fmt.Sprintf("claims.allowed[%d]", i), name, taken)
 		taken = append(taken, name)
 	}
+	for i, name := range p.RequiredClaims {
+		c.claimName(fmt.Sprintf("claims.required[%d]", i), name, slices.Concat(taken, slices.Collect(maps.Keys(p.FixedClaims))))
+		taken = append(taken, name)
+	}
 	var fixed []strictjson.Member
 	for _, name := range slices.Sorted(maps.Keys(p.FixedClaims)) {
 		at := "claims.fixed." + name
@@ -74,7 +78,20 @@ func (j *judgement) judgeClaims() *Denial {
 	if d != nil {
 		return d
 	}
+	if d := j.requiredClaims(given); d != nil {
+		return d
+	}
 	j.merged = merge(given, j.profile.fixed)
+	return nil
+}
+
+// requiredClaims wants what only the caller can know.
+func (j *judgement) requiredClaims(given []strictjson.Member) *Denial {
+	for _, name := range j.profile.required {
+		if _, there := find(given, name); !there {
+			return deny("required: "+list(j.profile.required), "claim %s is missing; profile %s requires it", quote(name), quote(j.profile.Name))
+		}
+	}
 	return nil
 }
 
@@ -90,6 +107,9 @@ func (j *judgement) judgeWrittenClaims() *Denial {
 			return deny("write the claim as the profile fixes it", "claim %s of profile %s is missing", quote(f.Name), quote(j.profile.Name))
 		}
 	}
+	if d := j.requiredClaims(given); d != nil {
+		return d
+	}
 	j.merged = j.Claims
 	return nil
 }
@@ -100,6 +120,9 @@ func (j *judgement) judgeWrittenClaims() *Denial {
 func (j *judgement) parseClaims() ([]strictjson.Member, *Denial) {
 	if len(j.Claims) == 0 {
 		return nil, nil
+	}
+	if j.profile.ssh() {
+		return nil, j.none("claims", len(j.Claims), "extensions and options say what a certificate is good for")
 	}
 	given, err := strictjson.Object(j.Claims, strictjson.Limits{Reserved: reserved})
 	if err != nil {
@@ -137,7 +160,7 @@ func (j *judgement) judgeClaim(m *strictjson.Member) *Denial {
 	if isReserved(m.Name) {
 		return deny("use the request's own field", "claim %s is reserved", quote(m.Name))
 	}
-	return deny("allowed: "+list(j.profile.AllowedClaims), "claim %s is not allowed by profile %s", quote(m.Name), quote(j.profile.Name))
+	return deny("allowed: "+list(slices.Concat(j.profile.AllowedClaims, j.profile.required)), "claim %s is not allowed by profile %s", quote(m.Name), quote(j.profile.Name))
 }
 
 // tellClaims names claims and leaves out their values, as denials do.

@@ -49,6 +49,7 @@ func (s set) has(name string) bool { _, ok := s[name]; return ok }
 type profile struct {
 	Profile
 	audiences, scopes, subjects, claims set
+	principals, options, extensions     set
 
 	// rules are Callers again: those are handed out with the Profile, and
 	// whoever changes them must change no verdict.
@@ -56,8 +57,18 @@ type profile struct {
 	ruleNames  []string            // "pay.callers[0]", as the ledger records them
 	open       []string            // subjects that end in "*"
 	fixed      []strictjson.Member // in order of name
+	required   []string            // claims
 	conditions *conditions
+
+	openPrincipals                []string // with a "*"
+	requiredOptions               []string
+	fixedOptions, fixedExtensions map[string]string
+	assertion                     []byte // fixed
 }
+
+// ssh reports whether the profile's tokens are SSH certificates, which have
+// fields of their own and lack most of the others'.
+func (p *profile) ssh() bool { return p.Format == formatSSH }
 
 // subject returns the pattern that allows s. "*" is only ever the last
 // character of a pattern: a regular expression invites holes.
@@ -77,6 +88,7 @@ func (p *profile) subject(s string) (string, bool) {
 type compiler struct {
 	number int
 	name   string
+	format string
 	errs   []error
 }
 
@@ -88,27 +100,64 @@ func (c *compiler) bad(field, hint, format string, args ...any) {
 
 // compile checks p and takes copies of what it refers to.
 func compile(p Profile, i int) (*profile, error) {
-	c := &compiler{number: i, name: p.Name}
-	p.Callers, p.Audiences, p.Scopes = slices.Clone(p.Callers), slices.Clone(p.Audiences), slices.Clone(p.Scopes)
-	p.Subjects, p.AllowedClaims = slices.Clone(p.Subjects), slices.Clone(p.AllowedClaims)
-	p.FixedClaims, p.Conditions = maps.Clone(p.FixedClaims), slices.Clone(p.Conditions)
+	c := &compiler{number: i, name: p.Name, format: p.Format}
+	p = cloneProfile(p)
 	c.names(p)
 	c.callers(p.Callers)
 	c.lifetime(p.MaxTTL)
+	if p.Format == formatSSH {
+		c.onlySSH(p)
+	} else {
+		c.notSSH(p)
+	}
+	c.assertion(p)
+	done := &profile{
+		Profile: p, audiences: setOf(p.Audiences), scopes: setOf(p.Scopes), claims: setOf(slices.Concat(p.AllowedClaims, p.RequiredClaims)),
+		rules: cloneRules(p.Callers), fixed: c.claims(p), required: slices.Clone(p.RequiredClaims), conditions: c.conditions(p.Conditions),
+		assertion: slices.Clone(p.FixedAssertion),
+	}
+	done.subjects, done.open = c.subjects(p.Subjects)
+	c.certificate(p, done)
+	for i := range p.Callers {
+		done.ruleNames = append(done.ruleNames, fmt.Sprintf("%s.callers[%d]", p.Name, i))
+	}
+	return done, errors.Join(c.errs...)
+}
+
+// cloneProfile copies what p refers to, so that whoever holds on to it can
+// change nothing.
+func cloneProfile(p Profile) Profile {
+	for _, list := range []*[]string{
+		&p.Audiences, &p.Scopes, &p.Subjects, &p.AllowedClaims, &p.RequiredClaims,
+		&p.Principals, &p.AllowedOptions, &p.RequiredOptions, &p.AllowedExtensions,
+	} {
+		*list = slices.Clone(*list)
+	}
+	p.Callers, p.Conditions, p.FixedAssertion = slices.Clone(p.Callers), slices.Clone(p.Conditions), slices.Clone(p.FixedAssertion)
+	p.FixedClaims, p.FixedOptions, p.FixedExtensions = maps.Clone(p.FixedClaims), maps.Clone(p.FixedOptions), maps.Clone(p.FixedExtensions)
+	return p
+}
+
+// notSSH wants an audience, and nothing that only certificates have.
+func (c *compiler) notSSH(p Profile) {
+	if !sound(p.Issuer, maxSubject) {
+		c.bad("issuer", "the name by which verifiers know you, often a URL", "missing or malformed")
+	}
 	c.unique("audiences", p.Audiences, true, func(s string) bool { return sound(s, maxSubject) })
 	if i := slices.Index(p.Audiences, "*"); i >= 0 {
 		c.bad(fmt.Sprintf("audiences[%d]", i), "list each audience; a token for everybody can be replayed by everybody", "* is no pattern here")
 	}
 	c.unique("scopes", p.Scopes, false, isScopeToken)
-	done := &profile{
-		Profile: p, audiences: setOf(p.Audiences), scopes: setOf(p.Scopes), claims: setOf(p.AllowedClaims),
-		rules: cloneRules(p.Callers), fixed: c.claims(p), conditions: c.conditions(p.Conditions),
+	c.foreign("principals", len(p.Principals))
+	c.foreign("options", len(p.AllowedOptions)+len(p.RequiredOptions)+len(p.FixedOptions))
+	c.foreign("extensions", len(p.AllowedExtensions)+len(p.FixedExtensions))
+}
+
+// foreign refuses a field that the profile's format has no place for.
+func (c *compiler) foreign(field string, n int) {
+	if n > 0 {
+		c.bad(field, "leave it out, or use a key of another format", "format %s has no %s", quote(c.format), field)
 	}
-	done.subjects, done.open = c.subjects(p.Subjects)
-	for i := range p.Callers {
-		done.ruleNames = append(done.ruleNames, fmt.Sprintf("%s.callers[%d]", p.Name, i))
-	}
-	return done, errors.Join(c.errs...)
 }
 
 // cloneRules copies what the rules point to as well.
@@ -127,8 +176,8 @@ func cloneRules(rules []CallerRule) []CallerRule {
 	return all
 }
 
-// names wants type and issuer as well: without them tokens of different purpose
-// could stand in for each other (RFC 8725 sections 3.8 and 3.11).
+// names wants a type as well: without it tokens of different purpose could
+// stand in for each other (RFC 8725 section 3.11).
 func (c *compiler) names(p Profile) {
 	if !isName(p.Name) {
 		c.bad("name", "use 1 to 63 of a-z, 0-9, \"-\", \"_\" and \".\", a letter or digit first", "%s is not a name", quote(p.Name))
@@ -137,7 +186,6 @@ func (c *compiler) names(p Profile) {
 		{"key", p.Key, "name the key that signs"},
 		{"format", p.Format, "such as jwt"},
 		{"type", p.Type, "such as at+jwt; it keeps tokens of different purpose apart"},
-		{"issuer", p.Issuer, "the name by which verifiers know you, often a URL"},
 	} {
 		if !sound(f.value, maxSubject) {
 			c.bad(f.field, f.hint, "missing or malformed")

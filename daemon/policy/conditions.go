@@ -156,8 +156,13 @@ func (j *judgement) context(claims cedar.Record) cedar.Record {
 		"ttl":      cedar.Long(j.TTL / time.Second),
 		"claims":   claims,
 		"holder":   cedar.String(j.Holder.Kind),
-		"hour":     cedar.Long(now.Hour()),
-		"weekday":  cedar.String(now.Weekday().String()),
+
+		"principals": stringSet(j.Principals),
+		"options":    stringRecord(j.options),
+		"extensions": stringRecord(j.extensions),
+
+		"hour":    cedar.Long(now.Hour()),
+		"weekday": cedar.String(now.Weekday().String()),
 	})
 }
 
@@ -167,6 +172,16 @@ func stringSet(all []string) cedar.Set {
 		values[i] = cedar.String(s)
 	}
 	return cedar.NewSet(values...)
+}
+
+// stringRecord shows options and extensions as the grant will have them, the
+// fixed ones included.
+func stringRecord(all map[string]string) cedar.Record {
+	values := make(cedar.RecordMap, len(all))
+	for name, value := range all {
+		values[cedar.String(name)] = cedar.String(value)
+	}
+	return cedar.NewRecord(values)
 }
 
 // claimsRecord shows Cedar the claims. It fails for what Cedar has no type for,

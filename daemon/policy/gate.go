@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,7 @@ type Gate struct {
 	now      func() time.Time
 	rand     io.Reader
 	skew     time.Duration
+	serial   func() (uint64, error)
 	issue    []check
 	sign     []check
 	nothing  *profile // stands in for a profile that is not there, and allows nothing
@@ -38,7 +40,7 @@ type Gate struct {
 func New(profiles []Profile, o Options) (*Gate, error) {
 	g := &Gate{
 		profiles: make(map[string]*profile, len(profiles)),
-		now:      o.Now, rand: o.Rand, skew: cmp.Or(o.Skew, DefaultSkew),
+		now:      o.Now, rand: o.Rand, skew: cmp.Or(o.Skew, DefaultSkew), serial: o.Serial,
 		issue: issueChecks(), sign: signChecks(), nothing: &profile{},
 	}
 	errs := []error{o.check()}
@@ -49,6 +51,9 @@ func New(profiles []Profile, o Options) (*Gate, error) {
 		}
 		g.profiles[p.Name] = c
 		errs = append(errs, err)
+		if p.Format == formatSSH && o.Serial == nil {
+			errs = append(errs, errors.New("policy: no source of serial numbers was given"))
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -87,12 +92,17 @@ func (g *Gate) Approve(_ context.Context, r Request) (*Approval, error) {
 	if d := j.first(g.issue); d != nil {
 		return nil, d
 	}
-	id, err := g.tokenID()
+	id, err := g.tokenID(j.profile.idBytes())
 	if err != nil {
 		return nil, err
 	}
 	a := j.approval()
 	j.complete(&a.grant, id)
+	if j.profile.ssh() {
+		if a.grant.Serial, err = g.nextSerial(); err != nil {
+			return nil, err
+		}
+	}
 	return a, nil
 }
 
@@ -102,9 +112,11 @@ func (g *Gate) ApproveWritten(_ context.Context, caller peer.Caller, profile str
 	written = cloned(written)
 	j := g.judge(Request{
 		Caller: caller, Profile: profile, Subject: written.Subject, Audience: written.Audience, Scope: written.Scope,
-		TTL: written.Expires.Sub(written.IssuedAt), Claims: written.Claims, Holder: written.Holder,
+		Claims: written.Claims, Holder: written.Holder, Principals: written.Principals,
+		Options: written.Options, Extensions: written.Extensions, Assertion: written.Assertion,
 	})
 	j.written = &written
+	j.TTL = written.Expires.Sub(j.begins())
 	if d := j.first(g.sign); d != nil {
 		return nil, d
 	}
@@ -132,13 +144,25 @@ func (g *Gate) judge(r Request) *judgement {
 	return j
 }
 
-// tokenID draws 128 bits, which nobody can guess or meet twice.
-func (g *Gate) tokenID() (string, error) {
-	var id [16]byte
-	if _, err := io.ReadFull(g.rand, id[:]); err != nil {
+// tokenID draws at least 128 bits, which nobody can guess or meet twice.
+func (g *Gate) tokenID(bytes int) (string, error) {
+	var id [nonceBytes]byte
+	if _, err := io.ReadFull(g.rand, id[:bytes]); err != nil {
 		return "", fmt.Errorf("policy: token id: %w", err)
 	}
-	return base64.RawURLEncoding.EncodeToString(id[:]), nil
+	return base64.RawURLEncoding.EncodeToString(id[:bytes]), nil
+}
+
+// nextSerial refuses zero, which no KRL can revoke by itself.
+func (g *Gate) nextSerial() (uint64, error) {
+	n, err := g.serial()
+	if err == nil && n == 0 {
+		err = errors.New("it is zero")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("policy: serial number: %w", err)
+	}
+	return n, nil
 }
 
 // complete writes down what was approved: from here on nothing is added to it.
@@ -150,11 +174,18 @@ func (j *judgement) complete(to *plugins.Grant, id string) {
 	to.Audience, to.Scope = slices.Clone(j.Audience), slices.Clone(j.Scope)
 	to.IssuedAt, to.NotBefore, to.Expires = now, now, now.Add(j.TTL)
 	to.Holder, to.Claims = j.Holder, j.merged
+	to.Principals, to.Options, to.Extensions = slices.Clone(j.Principals), j.options, j.extensions
+	to.Assertion = slices.Clone(j.Assertion)
+	if fixed := j.profile.assertion; fixed != nil {
+		to.Assertion = slices.Clone(fixed)
+	}
 }
 
 // cloned keeps what is judged from changing between judgement and use.
 func cloned(g plugins.Grant) plugins.Grant {
 	g.Audience, g.Scope, g.Claims = slices.Clone(g.Audience), slices.Clone(g.Scope), slices.Clone(g.Claims)
+	g.Principals, g.Options, g.Extensions = slices.Clone(g.Principals), maps.Clone(g.Options), maps.Clone(g.Extensions)
+	g.Assertion = slices.Clone(g.Assertion)
 	return g
 }
 

@@ -22,6 +22,8 @@ type judgement struct {
 	selected  int    // which caller rule allowed
 	permitted string // which Cedar policy allowed, if any was asked
 	merged    []byte // the claims of the grant: the caller's and the fixed ones
+
+	options, extensions map[string]string // of the grant, likewise
 }
 
 // A check is one rule. judge refuses by returning a Denial; tell says in an

@@ -55,6 +55,14 @@ func TestNewNamesEachMistake(t *testing.T) {
 		{"claims.fixed.env", "not strict JSON", func(p *Profile) { p.FixedClaims["env"] = raw(``) }},
 		{"claims.fixed.env", "more than one value", func(p *Profile) { p.FixedClaims["env"] = raw(`1,"b":2`) }},
 		{"claims.fixed.env", "not strict JSON", func(p *Profile) { p.FixedClaims["env"] = raw(`1}`) }},
+		{"claims.required[0]", "is reserved", func(p *Profile) { p.RequiredClaims = []string{"sub"} }},
+		{"claims.required[0]", "differ in case only", func(p *Profile) { p.RequiredClaims = []string{"order"} }},
+		{"claims.required[0]", "differ in case only", func(p *Profile) { p.RequiredClaims = []string{"env"} }},
+		{"principals", `format "jwt" has no principals`, func(p *Profile) { p.Principals = []string{"root"} }},
+		{"options", `format "jwt" has no options`, func(p *Profile) { p.RequiredOptions = []string{"source-address"} }},
+		{"extensions", `format "jwt" has no extensions`, func(p *Profile) { p.FixedExtensions = map[string]string{"permit-pty": ""} }},
+		{"assertion", `format "jwt" has no assertion`, func(p *Profile) { p.AllowAssertion = true }},
+		{"assertion", `format "jwt" has no assertion`, func(p *Profile) { p.FixedAssertion = []byte("x") }},
 		{"conditions[0]", "hours.cedar:2", func(p *Profile) {
 			p.Conditions = []Condition{{"hours.cedar", "permit(principal, action, resource);\nfrobid();"}}
 		}},

@@ -26,8 +26,21 @@ const (
 	MaxSkew     = 5 * time.Minute
 	DefaultSkew = 5 * time.Second
 
-	maxSubject = 1024 // bytes
-	maxTokenID = 255  // bytes, of an id that the caller wrote
+	// Backdate is how far the start of an SSH certificate that its caller wrote
+	// may lie back, beside the skew: `ssh-keygen -V +15m` takes 59 seconds off
+	// and rounds down to the minute. The end is not moved by it.
+	Backdate = 2 * time.Minute
+
+	maxSubject    = 1024    // bytes
+	maxTokenID    = 255     // bytes, of an id that the caller wrote
+	maxAssertion  = 4 << 10 // bytes
+	maxPrincipals = 256     // as many as OpenSSH reads
+)
+
+// The formats that are judged by rules of their own.
+const (
+	formatPASETO = "paseto"
+	formatSSH    = "ssh"
 )
 
 // A Profile is one kind of token: the key and format that make it, who may
@@ -36,20 +49,34 @@ const (
 type Profile struct {
 	Name   string
 	Key    string // the key's name; its format is fixed when it is made
-	Format string // "jwt"
-	Type   string // the token's type; tells apart tokens of different purpose
-	Issuer string
+	Format string // "jwt", "paseto", "ssh", or a third party's
+	Type   string // the token's type; tells apart tokens of different purpose. Of SSH: "user" or "host"
+	Issuer string // none for SSH, whose issuer is the key
 
 	Callers   []CallerRule
-	Audiences []string // exact
+	Audiences []string // exact; none for SSH
 	Scopes    []string // exact
 	Subjects  []string // exact, or with one "*" at the end, which stands for anything or nothing
 
-	MaxTTL        time.Duration
-	AllowedClaims []string
-	FixedClaims   map[string]json.RawMessage // written into every token
-	RequireHolder bool
-	Conditions    []Condition
+	MaxTTL         time.Duration
+	AllowedClaims  []string
+	RequiredClaims []string                   // allowed, and never absent
+	FixedClaims    map[string]json.RawMessage // written into every token
+	RequireHolder  bool
+	Conditions     []Condition
+
+	// SSH. Principals are exact or have one "*" at the end; those of host
+	// certificates may begin with "*." instead, which stands for one label.
+	Principals        []string
+	AllowedOptions    []string
+	RequiredOptions   []string // allowed, and never absent
+	FixedOptions      map[string]string
+	AllowedExtensions []string // without a value; one that has a value is fixed
+	FixedExtensions   map[string]string
+
+	// PASETO: the implicit assertion, which is signed and not in the token.
+	AllowAssertion bool
+	FixedAssertion []byte // signed with every token
 }
 
 // A Condition is Cedar text. If a profile has any, they must permit the request.
@@ -68,6 +95,11 @@ type Request struct {
 	TTL      time.Duration
 	Claims   []byte // one JSON object, or nothing
 	Holder   plugins.Holder
+
+	Principals []string          // SSH
+	Options    map[string]string // SSH critical options
+	Extensions map[string]string // SSH
+	Assertion  []byte            // PASETO
 }
 
 // Options are what a Gate takes from outside. Now and Rand are required.
@@ -77,6 +109,9 @@ type Options struct {
 	// Skew is how far the times in a token that its caller wrote may lie from
 	// our clock: at most [MaxSkew], [DefaultSkew] if zero.
 	Skew time.Duration
+	// Serial draws the next serial number of an SSH certificate, never zero and
+	// never one again. Required where a profile has format ssh.
+	Serial func() (uint64, error)
 }
 
 // The rules, in the order in which they are looked at. [Denial.Rule] is always
@@ -94,7 +129,11 @@ const (
 	RuleExpires    = "expires"    // Sign lane
 	RuleNotBefore  = "not-before" // Sign lane
 	RuleLifetime   = "lifetime"
-	RuleExtras     = "extras" // Sign lane: fields that no profile can allow yet
+	RuleSerial     = "serial" // Sign lane
+	RulePrincipals = "principals"
+	RuleOptions    = "options"
+	RuleExtensions = "extensions"
+	RuleAssertion  = "assertion"
 	RuleClaims     = "claims"
 	RuleHolder     = "holder"
 	RuleConditions = "conditions"
@@ -104,7 +143,8 @@ const (
 func Rules() []string {
 	return []string{
 		RuleProfile, RuleCaller, RuleIssuer, RuleType, RuleSubject, RuleAudience, RuleScope, RuleTokenID,
-		RuleIssuedAt, RuleExpires, RuleNotBefore, RuleLifetime, RuleExtras, RuleClaims, RuleHolder, RuleConditions,
+		RuleIssuedAt, RuleExpires, RuleNotBefore, RuleLifetime, RuleSerial, RulePrincipals, RuleOptions, RuleExtensions,
+		RuleAssertion, RuleClaims, RuleHolder, RuleConditions,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -20,6 +21,15 @@ import (
 // breaks says how a grant breaks its profile, "" if it does not. It is written
 // apart from the Gate, slow and plain, and shares no code with it.
 func breaks(p Profile, g plugins.Grant, c peer.Caller) string {
+	if how := breaksCertificate(p, g); how != "" {
+		return how
+	}
+	back := 6 * time.Second
+	if p.Format == "ssh" {
+		back += 2 * time.Minute
+		g.IssuedAt = maxTime(g.IssuedAt, noon.Truncate(time.Second)) // what is over is no lifetime
+		g.Audience, p.Audiences = []string{"none"}, []string{"none"}
+	}
 	switch {
 	case g.Profile != p.Name || g.Type != p.Type || g.Issuer != p.Issuer:
 		return "profile, type or issuer"
@@ -35,12 +45,85 @@ func breaks(p Profile, g plugins.Grant, c peer.Caller) string {
 		return "token id"
 	case g.Expires.Sub(g.IssuedAt) <= 0 || g.Expires.Sub(g.IssuedAt) > p.MaxTTL || g.IssuedAt.Nanosecond()+g.Expires.Nanosecond() != 0:
 		return "lifetime"
-	case !g.Expires.After(noon) || g.Expires.After(noon.Add(p.MaxTTL+5*time.Second)) || g.IssuedAt.Sub(noon).Abs() > 6*time.Second:
+	case !g.Expires.After(noon) || g.Expires.After(noon.Add(p.MaxTTL+5*time.Second)) || noon.Sub(g.NotBefore) > back && !g.NotBefore.IsZero() || g.IssuedAt.Sub(noon).Abs() > 6*time.Second:
 		return "times"
 	case p.RequireHolder && g.Holder.Kind == "", g.Holder.Kind == "" && g.Holder.Value != "":
 		return "holder"
 	}
 	return breaksClaims(p, g.Claims)
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// breaksCertificate says how a grant breaks what only SSH and PASETO have.
+func breaksCertificate(p Profile, g plugins.Grant) string {
+	if p.Format != "ssh" {
+		switch {
+		case g.Serial != 0 || len(g.Principals)+len(g.Options)+len(g.Extensions) > 0:
+			return "fields of a certificate"
+		case p.Format == "paseto" && len(g.Audience) > 1, p.Format != "paseto" && len(g.Assertion) > 0:
+			return "audience or assertion"
+		case p.FixedAssertion != nil && string(g.Assertion) != string(p.FixedAssertion):
+			return "fixed assertion"
+		case p.FixedAssertion == nil && !p.AllowAssertion && len(g.Assertion) > 0:
+			return "assertion"
+		}
+		return ""
+	}
+	switch {
+	case len(g.Audience)+len(g.Scope)+len(g.Claims)+len(g.Assertion) > 0:
+		return "fields of a JWT"
+	case g.Serial == 0 || len(g.TokenID) != 43 || g.NotBefore.IsZero():
+		return "serial, nonce or start"
+	case len(g.Principals) == 0 || g.Holder != plugins.Holder{Kind: "sshkey", Value: aKey}:
+		return "no principals or no key"
+	}
+	for i, name := range g.Principals {
+		if i > 255 || contains(g.Principals[:i], name) {
+			return "principals"
+		}
+		if name == "" || strings.ContainsAny(name, ", *") || !allowsPrincipal(p, name) {
+			return "principal " + name
+		}
+	}
+	for _, name := range p.RequiredOptions {
+		if _, ok := g.Options[name]; !ok {
+			return "required option " + name
+		}
+	}
+	return breaksNamed("option ", g.Options, p.FixedOptions, append(p.AllowedOptions, p.RequiredOptions...)) +
+		breaksNamed("extension ", g.Extensions, p.FixedExtensions, p.AllowedExtensions)
+}
+
+func allowsPrincipal(p Profile, name string) bool {
+	for _, pattern := range p.Principals {
+		switch first, rest, dotted := strings.Cut(name, "."); {
+		case pattern == name, strings.HasSuffix(pattern, "*") && strings.HasPrefix(name, pattern[:len(pattern)-1]):
+			return true
+		case p.Type == "host" && strings.HasPrefix(pattern, "*.") && dotted && first != "" && rest == pattern[2:]:
+			return true
+		}
+	}
+	return false
+}
+
+func breaksNamed(what string, got, fixed map[string]string, allowed []string) string {
+	for name, value := range fixed {
+		if v, ok := got[name]; !ok || v != value {
+			return "fixed " + what + name
+		}
+	}
+	for name, value := range got {
+		if _, is := fixed[name]; !is && (!contains(allowed, name) || what == "extension " && value != "") {
+			return what + name
+		}
+	}
+	return ""
 }
 
 func selected(p Profile, c peer.Caller) bool {
@@ -119,14 +202,77 @@ func anyProfile(t *rapid.T, uid uint32) Profile {
 	if rapid.Bool().Draw(t, "fixed") {
 		p.FixedClaims = map[string]json.RawMessage{"env": json.RawMessage(`"prod"`)}
 	}
+	switch rapid.SampledFrom([]string{"jwt", "jwt", "paseto", "ssh"}).Draw(t, "format") {
+	case "paseto":
+		p.Format, p.AllowAssertion = "paseto", rapid.Bool().Draw(t, "assertion")
+		if !p.AllowAssertion && rapid.Bool().Draw(t, "fixed assertion") {
+			p.FixedAssertion = []byte("t=1")
+		}
+	case "ssh":
+		p.Format, p.Issuer, p.Audiences, p.Scopes, p.AllowedClaims, p.FixedClaims = "ssh", "", nil, nil, nil, nil
+		p.RequireHolder = true
+		anyCertificate(t, &p)
+	}
 	return p
+}
+
+func anyCertificate(t *rapid.T, p *Profile) {
+	p.Type = rapid.SampledFrom([]string{"user", "host"}).Draw(t, "type")
+	if p.Type == "host" {
+		p.Principals = distinct(t, []string{"a", "*.b", "a.b", "c*"}, 1, "principals")
+		return
+	}
+	p.Principals = distinct(t, []string{"a", "b", "ab", "a*", "c*"}, 1, "principals")
+	p.AllowedExtensions = distinct(t, []string{"permit-pty", "permit-user-rc"}, 0, "extensions")
+	if rapid.Bool().Draw(t, "fixed option") {
+		p.FixedOptions = map[string]string{"force-command": "x"}
+		p.FixedExtensions = map[string]string{"a@b": "v"}
+	}
+	if rapid.Bool().Draw(t, "required option") {
+		p.RequiredOptions = []string{"source-address"}
+	}
+}
+
+// certificateOf makes a request one for a certificate that p allows, in which
+// each field may be anything else.
+func certificateOf(t *rapid.T, p Profile, r *Request) {
+	wild := func(field string) bool { return rapid.IntRange(0, 9).Draw(t, "wild "+field) == 0 }
+	if p.Format == "ssh" && !wild("certificate") {
+		r.Audience, r.Scope, r.Claims = nil, nil, nil
+		r.Principals = []string{strings.ReplaceAll(rapid.SampledFrom(p.Principals).Draw(t, "principal"), "*", "x")}
+		r.Holder = plugins.Holder{Kind: "sshkey", Value: aKey}
+		if len(p.RequiredOptions) > 0 {
+			r.Options = map[string]string{"source-address": "192.0.2.1"}
+		}
+		for _, name := range p.AllowedExtensions {
+			r.Extensions = map[string]string{name: ""}
+		}
+	}
+	if p.AllowAssertion || wild("assertion") {
+		r.Assertion = []byte(rapid.SampledFrom([]string{"", "t=1", "t=2"}).Draw(t, "assertion"))
+	}
+	if wild("principals") {
+		r.Principals = rapid.SliceOfN(rapid.SampledFrom(append(someNames, "x.b", "x.y.b", ".b", "*.b")), 0, 3).Draw(t, "principals")
+	}
+	named := func(field string, names, values []string) map[string]string {
+		return rapid.MapOfN(rapid.SampledFrom(names), rapid.SampledFrom(values), 0, 2).Draw(t, field)
+	}
+	if wild("options") {
+		r.Options = named("options", append(knownOptions, "a@b", ""), []string{"", "x", "192.0.2.0/24", "0.0.0.0/0"})
+	}
+	if wild("extensions") {
+		r.Extensions = named("extensions", append(knownExtensions, "a@b", ""), []string{"", "v", "w"})
+	}
+	if wild("key") {
+		r.Holder = plugins.Holder{Kind: "sshkey", Value: rapid.SampledFrom([]string{"", aKey + " x", longer(aKey), thumbprint}).Draw(t, "key")}
+	}
 }
 
 // anyRequest is one that p allows, in which each field may be anything else.
 func anyRequest(t *rapid.T, p Profile, c peer.Caller) Request {
 	r := Request{
 		Caller: c, Profile: "p", Subject: strings.ReplaceAll(rapid.SampledFrom(p.Subjects).Draw(t, "pattern"), "*", "x"),
-		Audience: p.Audiences[:1], TTL: p.MaxTTL,
+		Audience: p.Audiences[:min(1, len(p.Audiences))], TTL: p.MaxTTL,
 	}
 	if p.RequireHolder {
 		r.Holder = plugins.Holder{Kind: "jkt", Value: thumbprint}
@@ -155,6 +301,7 @@ func anyRequest(t *rapid.T, p Profile, c peer.Caller) Request {
 		r.Holder.Value = rapid.SampledFrom([]string{"", thumbprint, "x"}).Draw(t, "value")
 	}
 	r.Claims = []byte(anyClaims(t))
+	certificateOf(t, p, &r)
 	return r
 }
 
@@ -199,7 +346,7 @@ func TestNoApprovalBreaksItsProfile(t *testing.T) {
 	var n judged
 	rapid.Check(t, func(t *rapid.T) {
 		p := anyProfile(t, me.UID())
-		g, err := New([]Profile{p}, options())
+		g, err := New([]Profile{p}, withSerial())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,9 +422,18 @@ func TestNoWrittenApprovalBreaksItsProfile(t *testing.T) {
 			func(g *plugins.Grant) { g.NotBefore = g.NotBefore.Add(off) },
 			func(g *plugins.Grant) { g.Expires = g.Expires.Add(off) })
 	}
+	for _, d := range certWrittenDenials {
+		writings = append(writings, func(g *plugins.Grant) {
+			g.Options, g.Extensions = maps.Clone(g.Options), maps.Clone(g.Extensions)
+			if g.Options == nil || g.Extensions == nil {
+				g.Options, g.Extensions = map[string]string{}, map[string]string{}
+			}
+			d.edit(g)
+		})
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		p := anyProfile(t, me.UID())
-		g, err := New([]Profile{p}, options())
+		g, err := New([]Profile{p}, withSerial())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -290,6 +446,10 @@ func TestNoWrittenApprovalBreaksItsProfile(t *testing.T) {
 			if len(w.Claims) == 0 && p.FixedClaims != nil {
 				w.Claims = []byte(`{"env":"prod"}`)
 			}
+			w.Principals, w.Options, w.Extensions, w.Assertion = r.Principals, r.Options, r.Extensions, r.Assertion
+			if p.Format == "ssh" {
+				writeCertificate(t, p, &w)
+			}
 			if rapid.Bool().Draw(t, "otherwise") {
 				rapid.SampledFrom(writings).Draw(t, "writing")(&w)
 			}
@@ -299,6 +459,28 @@ func TestNoWrittenApprovalBreaksItsProfile(t *testing.T) {
 		}
 	})
 	n.bothHappened(t)
+}
+
+// writeCertificate makes a grant what ssh-keygen would write.
+func writeCertificate(t *rapid.T, p Profile, w *plugins.Grant) {
+	w.Type, w.Issuer, w.Serial, w.TokenID = p.Type, "", 5, loginWritten().TokenID
+	w.NotBefore = w.NotBefore.Add(-time.Duration(rapid.IntRange(0, 130).Draw(t, "back")) * time.Second)
+	w.IssuedAt = w.NotBefore
+	w.Options, w.Extensions = maps.Clone(w.Options), maps.Clone(w.Extensions)
+	if w.Options == nil {
+		w.Options = map[string]string{}
+	}
+	if w.Extensions == nil {
+		w.Extensions = map[string]string{}
+	}
+	maps.Copy(w.Options, p.FixedOptions)
+	maps.Copy(w.Extensions, p.FixedExtensions)
+}
+
+func withSerial() Options {
+	o := options()
+	o.Serial = func() (uint64, error) { return 7, nil }
+	return o
 }
 
 // The property itself must notice a gate with a hole, whichever it is.
@@ -324,6 +506,17 @@ func TestThePropertyNoticesEachMissingCheck(t *testing.T) {
 		}
 		if grant, _ := a.Use(); breaks(pay(), grant, r.Caller) == "" {
 			t.Errorf("without the check %s the property sees nothing wrong in %+v", rule, grant)
+		}
+	}
+	for _, c := range certDenials {
+		r := loginRequest(t)
+		c.edit(&r)
+		a, err := sshGate(t, login()).Without(c.rule).Approve(t.Context(), r)
+		if err != nil || c.rule == RuleOptions && strings.Contains(c.says, "addr") || c.name == "claims" {
+			continue // the property knows no addresses, and claims nobody looked at are in no grant
+		}
+		if grant, _ := a.Use(); breaks(login(), grant, r.Caller) == "" {
+			t.Errorf("%s: without the check %s the property sees nothing wrong in %+v", c.name, c.rule, grant)
 		}
 	}
 }

@@ -21,7 +21,11 @@ func signChecks() []check {
 		{RuleExpires, (*judgement).judgeExpires, nil},
 		{RuleNotBefore, (*judgement).judgeNotBefore, nil},
 		{RuleLifetime, (*judgement).judgeLifetime, (*judgement).tellLifetime},
-		{RuleExtras, (*judgement).judgeExtras, nil},
+		{RuleSerial, (*judgement).judgeSerial, nil},
+		{RulePrincipals, (*judgement).judgePrincipals, (*judgement).tellPrincipals},
+		{RuleOptions, (*judgement).judgeOptions, (*judgement).tellOptions},
+		{RuleExtensions, (*judgement).judgeExtensions, (*judgement).tellExtensions},
+		{RuleAssertion, (*judgement).judgeAssertion, (*judgement).tellAssertion},
 		{RuleClaims, (*judgement).judgeWrittenClaims, (*judgement).tellClaims},
 		{RuleHolder, (*judgement).judgeHolder, (*judgement).tellHolder},
 		{RuleConditions, (*judgement).judgeConditions, (*judgement).tellConditions},
@@ -47,6 +51,9 @@ func (j *judgement) judgeType() *Denial {
 // judgeTokenID wants an id, by which the token can be found and revoked. How
 // well it was chosen can't be seen.
 func (j *judgement) judgeTokenID() *Denial {
+	if j.profile.ssh() {
+		return j.judgeNonce()
+	}
 	if !sound(j.written.TokenID, maxTokenID) {
 		return deny("write 128 random bits, base64url", "the token's id is missing, over %d bytes, or has control characters", maxTokenID)
 	}
@@ -56,6 +63,9 @@ func (j *judgement) judgeTokenID() *Denial {
 // judgeIssuedAt wants tokens to be dated when they are signed: a later date
 // would outlive the ceiling, an earlier one a revocation by date.
 func (j *judgement) judgeIssuedAt() *Denial {
+	if j.profile.ssh() {
+		return j.judgeStart()
+	}
 	at := j.written.IssuedAt
 	if at.IsZero() || !whole(at) {
 		return deny("write the time of now", "the time of issue is missing, or not in whole seconds")
@@ -87,6 +97,8 @@ func (j *judgement) judgeExpires() *Denial {
 func (j *judgement) judgeNotBefore() *Denial {
 	w := j.written
 	switch {
+	case w.NotBefore.IsZero() && j.profile.ssh():
+		return deny("ssh-keygen -V +15m writes it", "the start of validity is missing")
 	case w.NotBefore.IsZero():
 		return nil
 	case !whole(w.NotBefore):
@@ -99,14 +111,15 @@ func (j *judgement) judgeNotBefore() *Denial {
 	return nil
 }
 
-// judgeExtras refuses what profiles have no rules for: what is not looked at
-// would otherwise be allowed.
-func (j *judgement) judgeExtras() *Denial {
-	w := j.written
-	if w.Serial == 0 && len(w.Principals) == 0 && len(w.Options) == 0 && len(w.Extensions) == 0 {
-		return nil
+// judgeSerial leaves the number to the caller, who may keep a list of its own.
+func (j *judgement) judgeSerial() *Denial {
+	switch ssh := j.profile.ssh(); {
+	case !ssh && j.written.Serial != 0:
+		return j.none("serial", 1, "leave it out")
+	case ssh && j.written.Serial == 0:
+		return deny("ssh-keygen -z NUMBER writes it", "the serial is zero: the certificate could not be revoked by it")
 	}
-	return deny("", "a serial, principals, options and extensions are in no profile, so not allowed")
+	return nil
 }
 
 // whole reports whether t can be written as a NumericDate without rounding.
