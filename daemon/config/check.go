@@ -149,40 +149,6 @@ func (k checker) algorithm(field, name string) {
 	}
 }
 
-func (k checker) profiles(c *Config) {
-	k.some("profiles", len(c.Profiles))
-	seen, keys := map[string]bool{}, keyNames(c)
-	for i, p := range c.Profiles {
-		at := fmt.Sprintf("profiles[%d]", i)
-		k.unique(at+".name", p.Name, seen)
-		k.refers(at+".key", p.Key, "keys", keys)
-		k.need(at+".issuer", p.Issuer != "", "the name by which verifiers know you, often a URL")
-		k.need(at+".type", p.Type != "", "such as at+jwt; it keeps tokens of different purpose apart")
-		k.some(at+".callers", len(p.Callers))
-		k.some(at+".audiences", len(p.Audiences))
-		k.some(at+".subjects", len(p.Subjects))
-		k.distinct(at+".audiences", p.Audiences)
-		k.distinct(at+".subjects", p.Subjects)
-		k.distinct(at+".scopes", p.Scopes)
-		k.distinct(at+".claims.allowed", p.Claims.Allowed)
-		k.distinct(at+".conditions", p.Conditions)
-		k.ttl(at+".max_ttl", p.MaxTTL)
-		for j, caller := range p.Callers {
-			k.caller(fmt.Sprintf("%s.callers[%d]", at, j), caller)
-		}
-	}
-}
-
-func (k checker) ttl(at string, d Duration) {
-	if !k.need(at, d != "", "every profile bounds its tokens' lifetime, such as max_ttl: 15m") {
-		return
-	}
-	k.within(at, d, maxTTL, "short-lived tokens are the point: renew them instead")
-	if d.D()%time.Second != 0 {
-		k.wrong(at, fmt.Sprintf("%s is not whole seconds", d), "round it")
-	}
-}
-
 func (k checker) caller(at string, c Caller) {
 	if c.UID == nil && c.GID == nil && c.Unit == "" && c.Cgroup == "" && !k.anyBad(at+".") {
 		problem, hint := "selects nobody", "name a uid, gid, unit or cgroup"

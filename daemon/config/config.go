@@ -147,24 +147,8 @@ type Key struct {
 	Name              string `yaml:"name" jsonschema:"required" jsonschema_description:"1 to 40 of a-z, 0-9 and '-', beginning with a letter."`
 	Backend           string `yaml:"backend" jsonschema:"required" jsonschema_description:"The back-end that holds it."`
 	Algorithm         string `yaml:"algorithm" jsonschema:"required" jsonschema_description:"Its one algorithm, such as ecdsa-p256-sha256, ed25519 or rsa3072-pss-sha256."`
-	Format            string `yaml:"format" jsonschema:"required" jsonschema_description:"The one token format that it signs: jwt, or a plug-in's."`
+	Format            string `yaml:"format" jsonschema:"required" jsonschema_description:"The one token format that it signs: jwt, paseto, ssh, or a plug-in's."`
 	AllowBlindSigning bool   `yaml:"allow_blind_signing,omitempty" jsonschema_description:"Danger: sign what a plug-in drafts though nothing can read it back. Only for a plug-in's format, fixed when the key is made, never lifted or added later; such a key is published nowhere."`
-}
-
-// A Profile is one kind of token.
-type Profile struct {
-	Name          string   `yaml:"name" jsonschema:"required" jsonschema_description:"What callers ask for."`
-	Key           string   `yaml:"key" jsonschema:"required" jsonschema_description:"The key that signs."`
-	Issuer        string   `yaml:"issuer" jsonschema:"required" jsonschema_description:"iss of its tokens."`
-	Type          string   `yaml:"type" jsonschema:"required" jsonschema_description:"typ of its tokens (RFC 8725 section 3.11), such as at+jwt: it keeps tokens of different purpose apart."`
-	Callers       []Caller `yaml:"callers" jsonschema:"required,minItems=1" jsonschema_description:"Who may have one. Each entry must hold in full."`
-	Audiences     []string `yaml:"audiences" jsonschema:"required,minItems=1" jsonschema_description:"Who tokens may be for, exactly."`
-	Scopes        []string `yaml:"scopes,omitempty" jsonschema_description:"What tokens may be good for, exactly."`
-	Subjects      []string `yaml:"subjects" jsonschema:"required,minItems=1" jsonschema_description:"Who tokens may be about: exactly, or with one * at the end."`
-	MaxTTL        Duration `yaml:"max_ttl" jsonschema:"required" jsonschema_description:"The longest lifetime, at most 24h. A longer one is refused, not cut."`
-	Claims        Claims   `yaml:"claims,omitempty" jsonschema_description:"Further claims."`
-	RequireHolder bool     `yaml:"require_holder,omitempty" jsonschema_description:"Refuse tokens that are not bound to a holder (RFC 7800)."`
-	Conditions    []string `yaml:"conditions,omitempty" jsonschema_description:"Files with Cedar policies, which must permit each request as well."`
 }
 
 // A Caller selects processes by what the kernel says of them. All that is
@@ -175,12 +159,6 @@ type Caller struct {
 	Unit   string  `yaml:"unit,omitempty" jsonschema_description:"systemd unit, such as build.service."`
 	Cgroup string  `yaml:"cgroup,omitempty" jsonschema_description:"Control group, this one or one below it."`
 	Exe    string  `yaml:"exe,omitempty" jsonschema_description:"Executable. It narrows the others and is never enough alone."`
-}
-
-// Claims are what a profile's tokens may say beside the registered claims.
-type Claims struct {
-	Allowed []string       `yaml:"allowed,omitempty" jsonschema_description:"Claims that the caller may set."`
-	Fixed   map[string]any `yaml:"fixed,omitempty" jsonschema_description:"Claims that every token has, with their values."`
 }
 
 // An Admin is an operator with rights.

@@ -11,7 +11,7 @@ import (
 
 // Formats are the token formats that are compiled in: no plug-in may take the
 // name of one.
-var Formats = []string{"jwt"}
+var Formats = []string{"jwt", formatPASETO, formatSSH}
 
 // Containments are what keeps a plug-in's process to itself, by name: what a
 // machine may lack only if the configuration accepts it.

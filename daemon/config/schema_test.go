@@ -108,8 +108,13 @@ profiles:
     scopes: [s]
     subjects: [s]
     max_ttl: 1m
+    principals: [a]
+    options: {allowed: [force-command], required: [source-address], fixed: {verify-required: "", force-command: c}}
+    extensions: {allowed: [permit-pty], fixed: {a@b.example: c}}
+    assertion: {allowed: true, fixed: f}
     claims:
       allowed: [a]
+      required: [b]
       fixed:
         number: 7
         truth: true
@@ -182,8 +187,25 @@ type rule struct {
 	Items                *rule
 	MinItems             int
 	Minimum, Maximum     *float64
-	AdditionalProperties *bool
+	AdditionalProperties *others
 	Defs                 map[string]rule `json:"$defs"`
+}
+
+// others are what is said of properties without a name of ours: refused, or
+// held against a rule.
+type others struct {
+	refused bool
+	rule    *rule
+}
+
+// UnmarshalJSON takes false, true or a rule.
+func (o *others) UnmarshalJSON(data []byte) error {
+	var allowed bool
+	if json.Unmarshal(data, &allowed) == nil {
+		o.refused = !allowed
+		return nil
+	}
+	return json.Unmarshal(data, &o.rule)
 }
 
 // breaks lists what in a value breaks the schema.
@@ -232,8 +254,10 @@ func (r rule) breaksInMap(defs map[string]rule, at string, v map[string]any) []s
 		switch {
 		case known:
 			found = append(found, p.breaks(defs, at+"."+name, value)...)
-		case r.AdditionalProperties != nil && !*r.AdditionalProperties:
+		case r.AdditionalProperties != nil && r.AdditionalProperties.refused:
 			found = append(found, at+"."+name+": unknown")
+		case r.AdditionalProperties != nil && r.AdditionalProperties.rule != nil:
+			found = append(found, r.AdditionalProperties.rule.breaks(defs, at+"."+name, value)...)
 		}
 	}
 	return found
@@ -276,6 +300,7 @@ func TestTheSchemaFindsMistakes(t *testing.T) {
 		"unknown-field", "unknown-field-nested", "wrong-type-list", "wrong-type-map", "wrong-type-text", "wrong-type-bool", "wrong-type-uid",
 		"uid-negative", "uid-of-nobody", "version-other", "version-missing", "missing-directories", "no-backends", "sections-missing", "backend-type",
 		"pkcs11-sessions", "secret-missing", "secret-in-the-file", "plugin-missing", "no-callers", "unknown-right", "rights-missing", "max-ttl-missing",
+		"ssh-option-values",
 	} {
 		a, err := txtar.ParseFile("testdata/" + name + ".txtar")
 		if err != nil {
