@@ -60,7 +60,7 @@ var mayImport = map[string][]string{
 	},
 	"daemon": {
 		"daemon/api/v1", "daemon/audit", "daemon/config", "daemon/metrics", "daemon/peer", "daemon/policy",
-		"daemon/secret", "daemon/server", "keyring", "keyring/filestore", "plugins", "plugins/host",
+		"daemon/secret", "daemon/server", "daemon/tokens", "keyring", "keyring/filestore", "plugins", "plugins/host",
 		"plugins/jwt", "signers", "signers/awskms", "signers/cost", "signers/gcpkms", "signers/guard", "signers/pkcs11", "signers/remote", "signers/softkey",
 	},
 	"daemon/cmd/signet": {
@@ -149,6 +149,7 @@ var libraries = []struct {
 	{"github.com/go-json-experiment/json", "there is one strict decoder", []string{"plugins/strictjson"}},
 	{"github.com/hashicorp/go-plugin", "only the two ends of a process's wire", []string{"plugins/host", "plugins/serve", "signers/remote"}},
 	{"github.com/hashicorp/go-hclog", "only the two ends of a process's wire", []string{"plugins/host", "plugins/serve", "signers/remote"}},
+	{"golang.org/x/crypto/ssh", "a key to certify is read where it is judged, and where a file has it", []string{"daemon/cmd/signet", "daemon/policy"}},
 	{"github.com/cedar-policy/cedar-go", "conditions are judged in one place", []string{"daemon/policy"}},
 	{"github.com/goccy/go-yaml", "only the configuration is YAML", []string{"daemon/config"}},
 	{"github.com/prometheus/client_golang", "every metric has its name in one package", []string{"daemon/metrics"}},

@@ -23,6 +23,7 @@ import (
 	"github.com/signetd/signet/daemon/metrics"
 	"github.com/signetd/signet/daemon/policy"
 	"github.com/signetd/signet/daemon/server"
+	"github.com/signetd/signet/daemon/tokens"
 	"github.com/signetd/signet/keyring"
 	"github.com/signetd/signet/keyring/filestore"
 	"github.com/signetd/signet/plugins/host"
@@ -54,6 +55,7 @@ type Daemon struct {
 	guards   map[string]*guard.Backend // the same
 	ring     *keyring.Ring
 	gate     *policy.Gate
+	serials  *tokens.Serials // nil where no key makes certificates
 	issuers  map[string]*host.Process
 	readers  map[string]server.Reader // by format, as issuers
 	pipeline *server.Pipeline
@@ -91,6 +93,7 @@ func (d *Daemon) start(ctx context.Context) error {
 		{"directories", d.directories},
 		{"policy", d.openGate},
 		{"ledger", d.openLedger},
+		{"serial numbers", d.openSerials},
 		{"own binary", d.openSelf},
 		{"issuers and back-ends", d.openParts},
 		{"keys", d.openRing},

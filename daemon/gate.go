@@ -8,19 +8,22 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/signetd/signet/daemon/config"
 	"github.com/signetd/signet/daemon/policy"
 	"github.com/signetd/signet/daemon/secret"
+	"github.com/signetd/signet/daemon/tokens"
 )
 
 // skew is how far a caller's clock may be ahead of ours.
 const skew = time.Minute
 
 func (d *Daemon) openGate(context.Context) (err error) {
-	if d.gate, err = newGate(d.cfg); err != nil {
+	if d.gate, err = newGate(d.cfg, d.serial); err != nil {
 		return err
 	}
 	// A rule that needs what this kernel or user can't read would only deny.
@@ -29,9 +32,9 @@ func (d *Daemon) openGate(context.Context) (err error) {
 
 // newGate makes the policy of a configuration. Its mistakes have their places
 // in the file.
-func newGate(cfg *config.Config) (*policy.Gate, error) {
+func newGate(cfg *config.Config, serial func() (uint64, error)) (*policy.Gate, error) {
 	all, wrong := profiles(cfg)
-	gate, err := policy.New(all, policy.Options{Now: now, Rand: rand.Reader, Skew: skew})
+	gate, err := policy.New(all, policy.Options{Now: now, Rand: rand.Reader, Skew: skew, Serial: serial})
 	for _, e := range flat(err) {
 		var field *policy.FieldError
 		if !errors.As(e, &field) {
@@ -43,6 +46,30 @@ func newGate(cfg *config.Config) (*policy.Gate, error) {
 		return nil, wrong
 	}
 	return gate, nil
+}
+
+var errNoSerials = errors.New("no serial numbers")
+
+// serial is the next serial number of an SSH certificate.
+func (d *Daemon) serial() (uint64, error) {
+	if d.serials == nil {
+		return 0, errNoSerials
+	}
+	return d.serials.Next()
+}
+
+// openSerials opens the serial numbers, where a key makes certificates.
+func (d *Daemon) openSerials(context.Context) error {
+	if !slices.ContainsFunc(d.cfg.Keys, func(k config.Key) bool { return k.Format == "ssh" }) {
+		return nil
+	}
+	serials, err := tokens.OpenSerials(tokens.SerialOptions{Dir: filepath.Join(d.cfg.StateDir, "serials")})
+	if err != nil {
+		return err
+	}
+	d.serials = serials
+	d.atStop(serials.Close)
+	return nil
 }
 
 // flat are the errors that were joined.
@@ -64,7 +91,7 @@ func flat(err error) []error {
 // Check finds what a start would find in a configuration, as far as that can be
 // seen without starting anything: its policy, and the files that it names.
 func Check(cfg *config.Config) error {
-	_, err := newGate(cfg)
+	_, err := newGate(cfg, func() (uint64, error) { return 0, errNoSerials })
 	var all config.Errors
 	if err != nil && !errors.As(err, &all) {
 		return err
@@ -103,7 +130,13 @@ func profiles(cfg *config.Config) (all []policy.Profile, wrong config.Errors) {
 		to := policy.Profile{
 			Name: p.Name, Key: p.Key, Format: cfg.FormatOf(p.Key), Type: p.Type, Issuer: p.Issuer,
 			Audiences: p.Audiences, Scopes: p.Scopes, Subjects: p.Subjects, MaxTTL: p.MaxTTL.D(),
-			AllowedClaims: p.Claims.Allowed, RequireHolder: p.RequireHolder, FixedClaims: map[string]json.RawMessage{},
+			AllowedClaims: p.Claims.Allowed, RequiredClaims: p.Claims.Required, FixedClaims: map[string]json.RawMessage{},
+			RequireHolder: p.RequireHolder, Principals: p.Principals,
+			AllowedOptions: p.Options.Allowed, RequiredOptions: p.Options.Required, FixedOptions: p.Options.Fixed,
+			AllowedExtensions: p.Extensions.Allowed, FixedExtensions: p.Extensions.Fixed, AllowAssertion: p.Assertion.Allowed,
+		}
+		if p.Assertion.Fixed != "" {
+			to.FixedAssertion = []byte(p.Assertion.Fixed)
 		}
 		for name, value := range p.Claims.Fixed {
 			raw, err := json.Marshal(value)

@@ -76,7 +76,12 @@ type Request struct {
 	Scope    []string
 	TTL      time.Duration     // whole seconds; never optional
 	Claims   json.RawMessage   // one JSON object, or nil
-	Holder   map[string]string // nil, or one of "jkt" (RFC 9449), "x5t#S256" (RFC 8705) with its thumbprint
+	Holder   map[string]string // nil, or one of "jkt" (RFC 9449), "x5t#S256" (RFC 8705) with its thumbprint, "sshkey" with a key
+
+	Principals []string          // SSH: accounts or hosts
+	Options    map[string]string // SSH: critical options
+	Extensions map[string]string // SSH
+	Assertion  []byte            // PASETO: the implicit assertion
 }
 
 // A Token is what Issue gives.
@@ -85,7 +90,8 @@ type Token struct {
 	ID        string // jti
 	Kid       string
 	Expires   time.Time
-	Shortened bool // the lifetime is shorter than asked, because a clamp is active
+	Shortened bool   // the lifetime is shorter than asked, because a clamp is active
+	Serial    uint64 // SSH
 }
 
 // Issue asks for one token.
@@ -106,7 +112,7 @@ func (c *Client) Issue(ctx context.Context, r Request) (Token, error) {
 	t := out.GetReply()
 	return Token{
 		Value: string(t.GetToken()), ID: t.GetTokenId(), Kid: t.GetKid(),
-		Expires: time.Unix(t.GetExpires(), 0).UTC(), Shortened: t.GetShortened(),
+		Expires: time.Unix(t.GetExpires(), 0).UTC(), Shortened: t.GetShortened(), Serial: t.GetSerial(),
 	}, nil
 }
 
@@ -117,11 +123,12 @@ func (r Request) wire() (*signetv1.IssueRequest, error) {
 		return nil, status.Errorf(codes.InvalidArgument, "ttl: %s is not whole seconds\nhint: round it", r.TTL)
 	}
 	if len(r.Holder) > 1 {
-		return nil, status.Error(codes.InvalidArgument, "holder: more than one way to bind a token\nhint: give one of jkt and x5t#S256")
+		return nil, status.Error(codes.InvalidArgument, "holder: more than one way to bind a token\nhint: give one of jkt, x5t#S256 and sshkey")
 	}
 	w := &signetv1.IssueRequest{
 		Profile: r.Profile, Subject: r.Subject, Audience: r.Audience, Scope: r.Scope,
 		TtlSeconds: int64(r.TTL / time.Second), Claims: r.Claims,
+		Principals: r.Principals, Options: r.Options, Extensions: r.Extensions, Assertion: r.Assertion,
 	}
 	for kind, value := range r.Holder {
 		w.HolderKind, w.HolderValue = kind, value

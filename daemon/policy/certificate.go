@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/rsa"
 	"encoding/base64"
 	"fmt"
 	"maps"
@@ -213,10 +214,19 @@ func keyProblem(line string) string {
 	if string(key.Marshal()) != string(blob) {
 		return "is written in another form than its shortest"
 	}
-	if _, ok := key.(*ssh.Certificate); ok || name == ssh.InsecureKeyAlgoDSA {
-		return "is a certificate already, or DSA"
+	if _, ok := key.(*ssh.Certificate); ok || name == "ssh-dss" || shortRSA(key) {
+		return "is a certificate already, DSA, or RSA of fewer than 2048 bits"
 	}
 	return ""
+}
+
+func shortRSA(key ssh.PublicKey) bool {
+	held, ok := key.(ssh.CryptoPublicKey)
+	if !ok {
+		return false
+	}
+	pub, ok := held.CryptoPublicKey().(*rsa.PublicKey)
+	return ok && pub.N.BitLen() < 2048
 }
 
 // judgeNonce is judgeTokenID for SSH: 32 random bytes keep whoever chose the

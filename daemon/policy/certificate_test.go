@@ -2,9 +2,12 @@ package policy
 
 import (
 	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
 	"errors"
 	"maps"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -149,7 +152,31 @@ var certDenials = []struct {
 	{"two keys", RuleHolder, "is not one line", func(r *Request) { r.Holder.Value += "\n" + aKey }, ""},
 	{"a key under another name", RuleHolder, "not what its name says", func(r *Request) { r.Holder.Value = "ssh-rsa" + strings.TrimPrefix(aKey, "ssh-ed25519") }, ""},
 	{"a key and more", RuleHolder, "can't be read", func(r *Request) { r.Holder.Value = longer(aKey) }, ""},
+	{"a certificate", RuleHolder, "is a certificate already", func(r *Request) { r.Holder.Value = certified() }, ""},
+	{"a short key", RuleHolder, "fewer than 2048 bits", func(r *Request) { r.Holder.Value = shortKey() }, ""},
 	{"too long a life", RuleLifetime, "over the ceiling", func(r *Request) { r.TTL = 16 * time.Minute }, ""},
+}
+
+// certified is aKey with a certificate, as a key of its own.
+func certified() string {
+	ca, err := ssh.NewSignerFromKey(ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)))
+	if err != nil {
+		panic(err)
+	}
+	cert := &ssh.Certificate{Key: ca.PublicKey(), CertType: ssh.UserCert}
+	if err := cert.SignCert(rand.Reader, ca); err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(cert)))
+}
+
+func shortKey() string {
+	n := new(big.Int).SetBit(big.NewInt(1), 1023, 1)
+	key, err := ssh.NewPublicKey(&rsa.PublicKey{N: n, E: 65537})
+	if err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
 }
 
 // longer is a key's line with one byte more in its blob.

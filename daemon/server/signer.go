@@ -61,7 +61,7 @@ func (s *Signer) issue(ctx context.Context, r *signetv1.IssueRequest) (*signetv1
 	}
 	return &signetv1.IssueReply{
 		Token: made.Token, TokenId: made.Grant.TokenID, Kid: made.Kid,
-		Expires: made.Grant.Expires.Unix(), Shortened: made.Shortened,
+		Expires: made.Grant.Expires.Unix(), Shortened: made.Shortened, Serial: made.Grant.Serial,
 	}, nil
 }
 
@@ -79,7 +79,8 @@ func requestOf(caller peer.Caller, r *signetv1.IssueRequest) policy.Request {
 	return policy.Request{
 		Caller: caller, Profile: r.GetProfile(), Subject: r.GetSubject(), Audience: r.GetAudience(),
 		Scope: r.GetScope(), TTL: seconds(r.GetTtlSeconds()), Claims: r.GetClaims(),
-		Holder: plugins.Holder{Kind: r.GetHolderKind(), Value: r.GetHolderValue()},
+		Holder:     plugins.Holder{Kind: r.GetHolderKind(), Value: r.GetHolderValue()},
+		Principals: r.GetPrincipals(), Options: r.GetOptions(), Extensions: r.GetExtensions(), Assertion: r.GetAssertion(),
 	}
 }
 

@@ -34,9 +34,16 @@ type IssueRequest struct {
 	TtlSeconds int64 `protobuf:"varint,5,opt,name=ttl_seconds,json=ttlSeconds,proto3" json:"ttl_seconds,omitempty"`
 	// One JSON object with further claims, or nothing.
 	Claims []byte `protobuf:"bytes,6,opt,name=claims,proto3" json:"claims,omitempty"`
-	// RFC 7800 confirmation: "jkt" or "x5t#S256", with its thumbprint.
-	HolderKind    string `protobuf:"bytes,7,opt,name=holder_kind,json=holderKind,proto3" json:"holder_kind,omitempty"`
-	HolderValue   string `protobuf:"bytes,8,opt,name=holder_value,json=holderValue,proto3" json:"holder_value,omitempty"`
+	// RFC 7800 confirmation: "jkt" or "x5t#S256", with its thumbprint. For SSH
+	// "sshkey", with the key to certify as authorized_keys has it, no comment.
+	HolderKind  string `protobuf:"bytes,7,opt,name=holder_kind,json=holderKind,proto3" json:"holder_kind,omitempty"`
+	HolderValue string `protobuf:"bytes,8,opt,name=holder_value,json=holderValue,proto3" json:"holder_value,omitempty"`
+	// SSH: accounts or hosts, critical options and extensions.
+	Principals []string          `protobuf:"bytes,9,rep,name=principals,proto3" json:"principals,omitempty"`
+	Options    map[string]string `protobuf:"bytes,10,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Extensions map[string]string `protobuf:"bytes,11,rep,name=extensions,proto3" json:"extensions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// PASETO: the implicit assertion, signed and not in the token.
+	Assertion     []byte `protobuf:"bytes,12,opt,name=assertion,proto3" json:"assertion,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -127,6 +134,34 @@ func (x *IssueRequest) GetHolderValue() string {
 	return ""
 }
 
+func (x *IssueRequest) GetPrincipals() []string {
+	if x != nil {
+		return x.Principals
+	}
+	return nil
+}
+
+func (x *IssueRequest) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *IssueRequest) GetExtensions() map[string]string {
+	if x != nil {
+		return x.Extensions
+	}
+	return nil
+}
+
+func (x *IssueRequest) GetAssertion() []byte {
+	if x != nil {
+		return x.Assertion
+	}
+	return nil
+}
+
 type IssueReply struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Token   []byte                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -135,7 +170,9 @@ type IssueReply struct {
 	// Seconds since 1970, UTC.
 	Expires int64 `protobuf:"varint,4,opt,name=expires,proto3" json:"expires,omitempty"`
 	// The lifetime is shorter than asked, because a clamp is active.
-	Shortened     bool `protobuf:"varint,5,opt,name=shortened,proto3" json:"shortened,omitempty"`
+	Shortened bool `protobuf:"varint,5,opt,name=shortened,proto3" json:"shortened,omitempty"`
+	// SSH.
+	Serial        uint64 `protobuf:"varint,6,opt,name=serial,proto3" json:"serial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -203,6 +240,13 @@ func (x *IssueReply) GetShortened() bool {
 		return x.Shortened
 	}
 	return false
+}
+
+func (x *IssueReply) GetSerial() uint64 {
+	if x != nil {
+		return x.Serial
+	}
+	return 0
 }
 
 type IssueBatch struct {
@@ -462,7 +506,9 @@ func (x *Refusal) GetMessage() string {
 type SignRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Profile string                 `protobuf:"bytes,1,opt,name=profile,proto3" json:"profile,omitempty"`
-	// The token body exactly as it is to be signed; for a JWS, header.claims.
+	// The token body exactly as it is to be signed; for a JWS, header.claims;
+	// for SSH, the certificate up to and including the CA's key; for a PASETO,
+	// the pre-authentication encoding.
 	ToBeSigned    []byte `protobuf:"bytes,2,opt,name=to_be_signed,json=toBeSigned,proto3" json:"to_be_signed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -514,7 +560,8 @@ func (x *SignRequest) GetToBeSigned() []byte {
 
 type SignReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In the form the profile's format writes: for a JWS, R‖S (RFC 7518 3.4).
+	// In the form the profile's format writes: for a JWS, R‖S (RFC 7518 3.4);
+	// for SSH, the string that ends a certificate (RFC 4253 6.6).
 	Signature     []byte `protobuf:"bytes,1,opt,name=signature,proto3" json:"signature,omitempty"`
 	Kid           string `protobuf:"bytes,2,opt,name=kid,proto3" json:"kid,omitempty"`
 	Algorithm     string `protobuf:"bytes,3,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
@@ -2248,7 +2295,7 @@ var File_signet_proto protoreflect.FileDescriptor
 
 const file_signet_proto_rawDesc = "" +
 	"\n" +
-	"\fsignet.proto\x12\tsignet.v1\"\xf1\x01\n" +
+	"\fsignet.proto\x12\tsignet.v1\"\xb3\x04\n" +
 	"\fIssueRequest\x12\x18\n" +
 	"\aprofile\x18\x01 \x01(\tR\aprofile\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x1a\n" +
@@ -2259,14 +2306,30 @@ const file_signet_proto_rawDesc = "" +
 	"\x06claims\x18\x06 \x01(\fR\x06claims\x12\x1f\n" +
 	"\vholder_kind\x18\a \x01(\tR\n" +
 	"holderKind\x12!\n" +
-	"\fholder_value\x18\b \x01(\tR\vholderValue\"\x87\x01\n" +
+	"\fholder_value\x18\b \x01(\tR\vholderValue\x12\x1e\n" +
+	"\n" +
+	"principals\x18\t \x03(\tR\n" +
+	"principals\x12>\n" +
+	"\aoptions\x18\n" +
+	" \x03(\v2$.signet.v1.IssueRequest.OptionsEntryR\aoptions\x12G\n" +
+	"\n" +
+	"extensions\x18\v \x03(\v2'.signet.v1.IssueRequest.ExtensionsEntryR\n" +
+	"extensions\x12\x1c\n" +
+	"\tassertion\x18\f \x01(\fR\tassertion\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a=\n" +
+	"\x0fExtensionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x01\n" +
 	"\n" +
 	"IssueReply\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\fR\x05token\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12\x10\n" +
 	"\x03kid\x18\x03 \x01(\tR\x03kid\x12\x18\n" +
 	"\aexpires\x18\x04 \x01(\x03R\aexpires\x12\x1c\n" +
-	"\tshortened\x18\x05 \x01(\bR\tshortened\"8\n" +
+	"\tshortened\x18\x05 \x01(\bR\tshortened\x12\x16\n" +
+	"\x06serial\x18\x06 \x01(\x04R\x06serial\"8\n" +
 	"\n" +
 	"IssueBatch\x12*\n" +
 	"\x05items\x18\x01 \x03(\v2\x14.signet.v1.IssueItemR\x05items\"N\n" +
@@ -2446,7 +2509,7 @@ func file_signet_proto_rawDescGZIP() []byte {
 	return file_signet_proto_rawDescData
 }
 
-var file_signet_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_signet_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_signet_proto_goTypes = []any{
 	(*IssueRequest)(nil),       // 0: signet.v1.IssueRequest
 	(*IssueReply)(nil),         // 1: signet.v1.IssueReply
@@ -2483,67 +2546,71 @@ var file_signet_proto_goTypes = []any{
 	(*StatusRequest)(nil),      // 32: signet.v1.StatusRequest
 	(*StatusReply)(nil),        // 33: signet.v1.StatusReply
 	(*Part)(nil),               // 34: signet.v1.Part
+	nil,                        // 35: signet.v1.IssueRequest.OptionsEntry
+	nil,                        // 36: signet.v1.IssueRequest.ExtensionsEntry
 }
 var file_signet_proto_depIdxs = []int32{
-	3,  // 0: signet.v1.IssueBatch.items:type_name -> signet.v1.IssueItem
-	0,  // 1: signet.v1.IssueItem.request:type_name -> signet.v1.IssueRequest
-	5,  // 2: signet.v1.IssueReplyBatch.outcomes:type_name -> signet.v1.IssueOutcome
-	1,  // 3: signet.v1.IssueOutcome.reply:type_name -> signet.v1.IssueReply
-	6,  // 4: signet.v1.IssueOutcome.refusal:type_name -> signet.v1.Refusal
-	10, // 5: signet.v1.SignBatch.items:type_name -> signet.v1.SignItem
-	7,  // 6: signet.v1.SignItem.request:type_name -> signet.v1.SignRequest
-	12, // 7: signet.v1.SignReplyBatch.outcomes:type_name -> signet.v1.SignOutcome
-	8,  // 8: signet.v1.SignOutcome.reply:type_name -> signet.v1.SignReply
-	6,  // 9: signet.v1.SignOutcome.refusal:type_name -> signet.v1.Refusal
-	15, // 10: signet.v1.PublicKeysReply.keys:type_name -> signet.v1.PublicKey
-	18, // 11: signet.v1.ListOrphansReply.orphans:type_name -> signet.v1.Orphan
-	34, // 12: signet.v1.ListOrphansReply.unseen:type_name -> signet.v1.Part
-	18, // 13: signet.v1.CleanOrphanReply.orphan:type_name -> signet.v1.Orphan
-	23, // 14: signet.v1.ListKeysReply.keys:type_name -> signet.v1.Key
-	24, // 15: signet.v1.Key.versions:type_name -> signet.v1.Version
-	23, // 16: signet.v1.KeyReply.key:type_name -> signet.v1.Key
-	0,  // 17: signet.v1.ExplainRequest.request:type_name -> signet.v1.IssueRequest
-	31, // 18: signet.v1.ExplainReply.steps:type_name -> signet.v1.ExplainStep
-	34, // 19: signet.v1.StatusReply.parts:type_name -> signet.v1.Part
-	0,  // 20: signet.v1.Signer.Issue:input_type -> signet.v1.IssueRequest
-	2,  // 21: signet.v1.Signer.IssueStream:input_type -> signet.v1.IssueBatch
-	7,  // 22: signet.v1.Signer.Sign:input_type -> signet.v1.SignRequest
-	9,  // 23: signet.v1.Signer.SignStream:input_type -> signet.v1.SignBatch
-	13, // 24: signet.v1.Signer.PublicKeys:input_type -> signet.v1.PublicKeysRequest
-	21, // 25: signet.v1.Admin.ListKeys:input_type -> signet.v1.ListKeysRequest
-	32, // 26: signet.v1.Admin.Status:input_type -> signet.v1.StatusRequest
-	29, // 27: signet.v1.Admin.Explain:input_type -> signet.v1.ExplainRequest
-	26, // 28: signet.v1.Admin.CreateKey:input_type -> signet.v1.CreateKeyRequest
-	25, // 29: signet.v1.Admin.AdoptKey:input_type -> signet.v1.AdoptKeyRequest
-	27, // 30: signet.v1.Admin.Rotate:input_type -> signet.v1.KeyRequest
-	27, // 31: signet.v1.Admin.Activate:input_type -> signet.v1.KeyRequest
-	27, // 32: signet.v1.Admin.Retire:input_type -> signet.v1.KeyRequest
-	27, // 33: signet.v1.Admin.Revoke:input_type -> signet.v1.KeyRequest
-	27, // 34: signet.v1.Admin.Destroy:input_type -> signet.v1.KeyRequest
-	16, // 35: signet.v1.Admin.ListOrphans:input_type -> signet.v1.ListOrphansRequest
-	19, // 36: signet.v1.Admin.CleanOrphan:input_type -> signet.v1.CleanOrphanRequest
-	1,  // 37: signet.v1.Signer.Issue:output_type -> signet.v1.IssueReply
-	4,  // 38: signet.v1.Signer.IssueStream:output_type -> signet.v1.IssueReplyBatch
-	8,  // 39: signet.v1.Signer.Sign:output_type -> signet.v1.SignReply
-	11, // 40: signet.v1.Signer.SignStream:output_type -> signet.v1.SignReplyBatch
-	14, // 41: signet.v1.Signer.PublicKeys:output_type -> signet.v1.PublicKeysReply
-	22, // 42: signet.v1.Admin.ListKeys:output_type -> signet.v1.ListKeysReply
-	33, // 43: signet.v1.Admin.Status:output_type -> signet.v1.StatusReply
-	30, // 44: signet.v1.Admin.Explain:output_type -> signet.v1.ExplainReply
-	28, // 45: signet.v1.Admin.CreateKey:output_type -> signet.v1.KeyReply
-	28, // 46: signet.v1.Admin.AdoptKey:output_type -> signet.v1.KeyReply
-	28, // 47: signet.v1.Admin.Rotate:output_type -> signet.v1.KeyReply
-	28, // 48: signet.v1.Admin.Activate:output_type -> signet.v1.KeyReply
-	28, // 49: signet.v1.Admin.Retire:output_type -> signet.v1.KeyReply
-	28, // 50: signet.v1.Admin.Revoke:output_type -> signet.v1.KeyReply
-	28, // 51: signet.v1.Admin.Destroy:output_type -> signet.v1.KeyReply
-	17, // 52: signet.v1.Admin.ListOrphans:output_type -> signet.v1.ListOrphansReply
-	20, // 53: signet.v1.Admin.CleanOrphan:output_type -> signet.v1.CleanOrphanReply
-	37, // [37:54] is the sub-list for method output_type
-	20, // [20:37] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	35, // 0: signet.v1.IssueRequest.options:type_name -> signet.v1.IssueRequest.OptionsEntry
+	36, // 1: signet.v1.IssueRequest.extensions:type_name -> signet.v1.IssueRequest.ExtensionsEntry
+	3,  // 2: signet.v1.IssueBatch.items:type_name -> signet.v1.IssueItem
+	0,  // 3: signet.v1.IssueItem.request:type_name -> signet.v1.IssueRequest
+	5,  // 4: signet.v1.IssueReplyBatch.outcomes:type_name -> signet.v1.IssueOutcome
+	1,  // 5: signet.v1.IssueOutcome.reply:type_name -> signet.v1.IssueReply
+	6,  // 6: signet.v1.IssueOutcome.refusal:type_name -> signet.v1.Refusal
+	10, // 7: signet.v1.SignBatch.items:type_name -> signet.v1.SignItem
+	7,  // 8: signet.v1.SignItem.request:type_name -> signet.v1.SignRequest
+	12, // 9: signet.v1.SignReplyBatch.outcomes:type_name -> signet.v1.SignOutcome
+	8,  // 10: signet.v1.SignOutcome.reply:type_name -> signet.v1.SignReply
+	6,  // 11: signet.v1.SignOutcome.refusal:type_name -> signet.v1.Refusal
+	15, // 12: signet.v1.PublicKeysReply.keys:type_name -> signet.v1.PublicKey
+	18, // 13: signet.v1.ListOrphansReply.orphans:type_name -> signet.v1.Orphan
+	34, // 14: signet.v1.ListOrphansReply.unseen:type_name -> signet.v1.Part
+	18, // 15: signet.v1.CleanOrphanReply.orphan:type_name -> signet.v1.Orphan
+	23, // 16: signet.v1.ListKeysReply.keys:type_name -> signet.v1.Key
+	24, // 17: signet.v1.Key.versions:type_name -> signet.v1.Version
+	23, // 18: signet.v1.KeyReply.key:type_name -> signet.v1.Key
+	0,  // 19: signet.v1.ExplainRequest.request:type_name -> signet.v1.IssueRequest
+	31, // 20: signet.v1.ExplainReply.steps:type_name -> signet.v1.ExplainStep
+	34, // 21: signet.v1.StatusReply.parts:type_name -> signet.v1.Part
+	0,  // 22: signet.v1.Signer.Issue:input_type -> signet.v1.IssueRequest
+	2,  // 23: signet.v1.Signer.IssueStream:input_type -> signet.v1.IssueBatch
+	7,  // 24: signet.v1.Signer.Sign:input_type -> signet.v1.SignRequest
+	9,  // 25: signet.v1.Signer.SignStream:input_type -> signet.v1.SignBatch
+	13, // 26: signet.v1.Signer.PublicKeys:input_type -> signet.v1.PublicKeysRequest
+	21, // 27: signet.v1.Admin.ListKeys:input_type -> signet.v1.ListKeysRequest
+	32, // 28: signet.v1.Admin.Status:input_type -> signet.v1.StatusRequest
+	29, // 29: signet.v1.Admin.Explain:input_type -> signet.v1.ExplainRequest
+	26, // 30: signet.v1.Admin.CreateKey:input_type -> signet.v1.CreateKeyRequest
+	25, // 31: signet.v1.Admin.AdoptKey:input_type -> signet.v1.AdoptKeyRequest
+	27, // 32: signet.v1.Admin.Rotate:input_type -> signet.v1.KeyRequest
+	27, // 33: signet.v1.Admin.Activate:input_type -> signet.v1.KeyRequest
+	27, // 34: signet.v1.Admin.Retire:input_type -> signet.v1.KeyRequest
+	27, // 35: signet.v1.Admin.Revoke:input_type -> signet.v1.KeyRequest
+	27, // 36: signet.v1.Admin.Destroy:input_type -> signet.v1.KeyRequest
+	16, // 37: signet.v1.Admin.ListOrphans:input_type -> signet.v1.ListOrphansRequest
+	19, // 38: signet.v1.Admin.CleanOrphan:input_type -> signet.v1.CleanOrphanRequest
+	1,  // 39: signet.v1.Signer.Issue:output_type -> signet.v1.IssueReply
+	4,  // 40: signet.v1.Signer.IssueStream:output_type -> signet.v1.IssueReplyBatch
+	8,  // 41: signet.v1.Signer.Sign:output_type -> signet.v1.SignReply
+	11, // 42: signet.v1.Signer.SignStream:output_type -> signet.v1.SignReplyBatch
+	14, // 43: signet.v1.Signer.PublicKeys:output_type -> signet.v1.PublicKeysReply
+	22, // 44: signet.v1.Admin.ListKeys:output_type -> signet.v1.ListKeysReply
+	33, // 45: signet.v1.Admin.Status:output_type -> signet.v1.StatusReply
+	30, // 46: signet.v1.Admin.Explain:output_type -> signet.v1.ExplainReply
+	28, // 47: signet.v1.Admin.CreateKey:output_type -> signet.v1.KeyReply
+	28, // 48: signet.v1.Admin.AdoptKey:output_type -> signet.v1.KeyReply
+	28, // 49: signet.v1.Admin.Rotate:output_type -> signet.v1.KeyReply
+	28, // 50: signet.v1.Admin.Activate:output_type -> signet.v1.KeyReply
+	28, // 51: signet.v1.Admin.Retire:output_type -> signet.v1.KeyReply
+	28, // 52: signet.v1.Admin.Revoke:output_type -> signet.v1.KeyReply
+	28, // 53: signet.v1.Admin.Destroy:output_type -> signet.v1.KeyReply
+	17, // 54: signet.v1.Admin.ListOrphans:output_type -> signet.v1.ListOrphansReply
+	20, // 55: signet.v1.Admin.CleanOrphan:output_type -> signet.v1.CleanOrphanReply
+	39, // [39:56] is the sub-list for method output_type
+	22, // [22:39] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_signet_proto_init() }
@@ -2557,7 +2624,7 @@ func file_signet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_proto_rawDesc), len(file_signet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

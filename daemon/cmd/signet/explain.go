@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	signetv1 "github.com/signetd/signet/daemon/api/v1"
+	"github.com/signetd/signet/daemon/client"
 )
 
 func newExplain() *cobra.Command {
@@ -29,7 +30,11 @@ be here. Nothing is signed. Exit status 2 means that it would be refused.`,
 	f.StringVar(&req.Exe, "exe", "", "the caller's executable")
 	dir, asJSON := runtimeFlag(c), jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		req.Request = wireRequest(want, args[0])
+		asked, err := want.request(args[0])
+		if err != nil {
+			return err
+		}
+		req.Request = wireRequest(asked)
 		reply, err := admin(c, *dir, func(ctx context.Context, api signetv1.AdminClient) (*signetv1.ExplainReply, error) {
 			return api.Explain(ctx, req)
 		})
@@ -41,15 +46,16 @@ be here. Nothing is signed. Exit status 2 means that it would be refused.`,
 	return c
 }
 
-func wireRequest(w wanted, profile string) *signetv1.IssueRequest {
-	r := &signetv1.IssueRequest{
-		Profile: profile, Subject: w.subject, Audience: w.audience, Scope: w.scope,
-		TtlSeconds: int64(w.ttl / time.Second), Claims: []byte(w.claims),
+func wireRequest(r client.Request) *signetv1.IssueRequest {
+	to := &signetv1.IssueRequest{
+		Profile: r.Profile, Subject: r.Subject, Audience: r.Audience, Scope: r.Scope,
+		TtlSeconds: int64(r.TTL / time.Second), Claims: r.Claims,
+		Principals: r.Principals, Options: r.Options, Extensions: r.Extensions, Assertion: r.Assertion,
 	}
-	for kind, value := range w.holder {
-		r.HolderKind, r.HolderValue = kind, value
+	for kind, value := range r.Holder {
+		to.HolderKind, to.HolderValue = kind, value
 	}
-	return r
+	return to
 }
 
 func printExplanation(c *cobra.Command, r *signetv1.ExplainReply, asJSON bool) error {
