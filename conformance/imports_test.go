@@ -149,7 +149,6 @@ var libraries = []struct {
 	{"github.com/go-json-experiment/json", "there is one strict decoder", []string{"plugins/strictjson"}},
 	{"github.com/hashicorp/go-plugin", "only the two ends of a process's wire", []string{"plugins/host", "plugins/serve", "signers/remote"}},
 	{"github.com/hashicorp/go-hclog", "only the two ends of a process's wire", []string{"plugins/host", "plugins/serve", "signers/remote"}},
-	{"golang.org/x/crypto/ssh", "a key to certify is read where it is judged, and where a file has it", []string{"daemon/cmd/signet", "daemon/policy"}},
 	{"github.com/cedar-policy/cedar-go", "conditions are judged in one place", []string{"daemon/policy"}},
 	{"github.com/goccy/go-yaml", "only the configuration is YAML", []string{"daemon/config"}},
 	{"github.com/prometheus/client_golang", "every metric has its name in one package", []string{"daemon/metrics"}},
@@ -169,7 +168,9 @@ var libraries = []struct {
 	{"github.com/sony/gobreaker/v2", "one breaker for every back-end", []string{"signers/guard"}},
 	{"golang.org/x/time", "one budget for every back-end", []string{"signers/guard"}},
 	{"golang.org/x/sync", "only what must wait in turn, with a deadline", []string{"signers/pkcs11"}},
-	{"golang.org/x/crypto", "SSH's keys and certificates are read in one package", []string{"plugins/sshcert"}},
+	{"golang.org/x/crypto", "certificates are read in one package; a key to certify where it is judged, and where a file has it", []string{
+		"daemon/cmd/signet", "daemon/policy", "plugins/sshcert",
+	}},
 	{"golang.org/x/sys", "only what speaks to the kernel", []string{
 		"conformance/shim", "daemon", "daemon/audit", "daemon/cmd/signet", "daemon/peer", "daemon/secret", "plugins/host",
 		"plugins/host/sandbox", "plugins/serve", "signers/pkcs11", "signers/remote", "signers/softkey",
