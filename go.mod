@@ -3,6 +3,7 @@ module github.com/signetd/signet
 go 1.26.0
 
 require (
+	aidanwoods.dev/go-paseto v1.6.0
 	cloud.google.com/go/kms v1.37.0
 	filippo.io/age v1.3.2
 	github.com/aws/aws-sdk-go-v2 v1.48.0
@@ -38,6 +39,7 @@ require (
 )
 
 require (
+	aidanwoods.dev/go-result v0.3.1 // indirect
 	cloud.google.com/go v0.123.0 // indirect
 	cloud.google.com/go/auth v0.24.1-0.20261001053825-dbc26066f70a // indirect
 	cloud.google.com/go/auth/oauth2adapt v0.3.0 // indirect

@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 	"plugins/host/sandbox": {},
 	"plugins/jwt":          {"plugins", "plugins/strictjson", "signers"},
 	"plugins/sshcert":      {"plugins", "signers"},
+	"plugins/paseto":       {"plugins", "plugins/strictjson", "signers"},
 
 	"daemon/api/v1":  {},
 	"daemon/peer":    {},
@@ -120,6 +121,7 @@ var never = []struct{ from, to, why string }{
 	{"conformance", "keyring/filestore", "a suite checks a contract, never an implementation"},
 	{"conformance", "plugins/jwt", "a suite checks a contract, never an implementation"},
 	{"conformance", "plugins/sshcert", "a suite checks a contract, never an implementation"},
+	{"conformance", "plugins/paseto", "a suite checks a contract, never an implementation"},
 	{"", "daemon/cmd", "a command is run, not imported"},
 }
 
@@ -146,6 +148,7 @@ var libraries = []struct {
 	{"github.com/googleapis/gax-go/v2", "one package talks to Google", []string{"signers/gcpkms"}},
 	{"filippo.io/age", "only softkey opens key files; init makes their secret", []string{"signers/softkey", "daemon/cmd/signet", "daemon/cmd/signet/demo"}},
 	{"github.com/go-jose/go-jose/v4", "JWK and its thumbprint, for the kid and the JWKS", []string{"keyring", "plugins/jwt"}},
+	{"aidanwoods.dev/go-paseto", "PASETOs are verified by who did not make them", []string{"plugins/paseto"}},
 	{"github.com/go-json-experiment/json", "there is one strict decoder", []string{"plugins/strictjson"}},
 	{"github.com/hashicorp/go-plugin", "only the two ends of a process's wire", []string{"plugins/host", "plugins/serve", "signers/remote"}},
 	{"github.com/hashicorp/go-hclog", "only the two ends of a process's wire", []string{"plugins/host", "plugins/serve", "signers/remote"}},
@@ -168,8 +171,8 @@ var libraries = []struct {
 	{"github.com/sony/gobreaker/v2", "one breaker for every back-end", []string{"signers/guard"}},
 	{"golang.org/x/time", "one budget for every back-end", []string{"signers/guard"}},
 	{"golang.org/x/sync", "only what must wait in turn, with a deadline", []string{"signers/pkcs11"}},
-	{"golang.org/x/crypto", "certificates are read in one package; a key to certify where it is judged, and where a file has it", []string{
-		"daemon/cmd/signet", "daemon/policy", "plugins/sshcert",
+	{"golang.org/x/crypto", "certificates are read in one package; a key to certify where it is judged, and where a file has it; PASERK's ids are BLAKE2b", []string{
+		"daemon/cmd/signet", "daemon/policy", "plugins/paseto", "plugins/sshcert",
 	}},
 	{"golang.org/x/sys", "only what speaks to the kernel", []string{
 		"conformance/shim", "daemon", "daemon/audit", "daemon/cmd/signet", "daemon/peer", "daemon/secret", "plugins/host",
