@@ -8,6 +8,7 @@ fuzz      every fuzz target for FUZZ_TIME each (5m)
 random    the property tests with CHECKS random cases each (10000), from SEED
 repeat    everything ROUNDS times (20) with the race detector, each in another order, from SEED
 ckr       every CKR code at every PKCS #11 function, before and after; a minute of load with a wrong PIN
+kms-kill  kill -9 at every step of making and rotating a key in a cloud's KMS, 200 rounds each
 bench     the benchmarks; a token of MANY_KEYS keys (10000) among them
 END
 }
@@ -46,7 +47,7 @@ conclude() {
 
 campaign() {
   case "$1" in
-  fuzz | random | repeat | ckr | bench) stage "campaign $1" "campaign_$1" ;;
+  fuzz | random | repeat | ckr | kms-kill | bench) stage "campaign $1" "campaign_${1//-/_}" ;;
   *)
     echo "campaign $1 is not known; hint: --campaign list" >&2
     FAILED+=("campaign $1")
@@ -105,6 +106,22 @@ ckr_test() {
   local code=$?
   grep -E '^(---|ok|FAIL)|_test.go:' "$TMP/ckr.log"
   { echo '```'; grep -E '^(---|ok|FAIL)|_test.go:' "$TMP/ckr.log"; echo '```'; } >>"$REPORT"
+  return "$code"
+}
+
+campaign_kms_kill() {
+  local good=0
+  report kms-kill
+  held "kill -9 at every step, AWS and Google, create and rotate, 200 rounds each" 1 1 \
+    kms_kill_test && good=$((good + 1))
+  conclude "$good" 1
+}
+
+kms_kill_test() {
+  SIGNET_CAMPAIGN=kms-kill SEED=$SEED go test -count=1 -timeout 2h -v ./conformance/kmskill >"$TMP/kms-kill.log"
+  local code=$?
+  grep -vE '^=== ' "$TMP/kms-kill.log"
+  { echo '```'; grep -vE '^=== ' "$TMP/kms-kill.log" | head -60; echo '```'; } >>"$REPORT"
   return "$code"
 }
 

@@ -78,6 +78,7 @@ var mayImport = map[string][]string{
 	"conformance/shim":         {},
 	"conformance/fakekms":      {},
 	"conformance/fakegcpkms":   {},
+	"conformance/kmskill":      {},
 	"conformance/opencryptoki": {},
 	"conformance/report":       {"conformance"},
 	"conformance/signertest":   {"conformance", "signers"},

@@ -84,9 +84,18 @@ func makeNames() []Algorithm {
 // Algorithms returns every algorithm, sorted by name.
 func Algorithms() []Algorithm { return slices.Clone(names) }
 
+// PostQuantum returns the algorithms (FIPS 204, FIPS 205) that some back-ends
+// have and no token format of signet: they are refused by name.
+func PostQuantum() []Algorithm {
+	return []Algorithm{"ml-dsa-44", "ml-dsa-65", "ml-dsa-87", "slh-dsa-sha2-128s"}
+}
+
 // Params takes a apart. For an unknown name it returns ErrUnsupported.
 func (a Algorithm) Params() (Params, error) {
 	p, ok := table[a]
+	if !ok && slices.Contains(PostQuantum(), a) {
+		return Params{}, fmt.Errorf("signers: algorithm %q: no token format of signet has post-quantum signatures: %w", string(a), ErrUnsupported)
+	}
 	if !ok {
 		return Params{}, fmt.Errorf("signers: algorithm %q: %w", string(a), ErrUnsupported)
 	}

@@ -90,6 +90,21 @@ type Attester interface {
 	Attestation() []string
 }
 
+// A Prover is a [Backend] that can get the statement of a key's HSM about it,
+// to be checked by whoever trusts the HSM's maker. Optional.
+type Prover interface {
+	// Proof returns the statement about the key called id, ErrNotFound
+	// without a key, ErrUnsupported if there is no statement.
+	Proof(ctx context.Context, id KeyID) (Proof, error)
+}
+
+// A Proof is what an HSM's maker says of a key.
+type Proof struct {
+	Format  string              // as the back-end calls it
+	Content []byte              // as the HSM made and signed it
+	Chains  map[string][]string // certificates to check it under, in PEM, by who vouches
+}
+
 // A Reporter is a [Backend] that can say how it fares. Optional.
 type Reporter interface {
 	Report() Report

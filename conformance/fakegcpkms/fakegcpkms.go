@@ -7,17 +7,13 @@
 package fakegcpkms
 
 import (
-	"context"
 	"crypto"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // Ring is the one key ring there is.
@@ -30,13 +26,59 @@ type Server struct {
 	Address string // for the SDK's endpoint; no TLS
 
 	grpc    *grpc.Server
+	wire    *listener
 	now     func() time.Time
 	pending time.Duration // until a version is generated
 
 	mu     sync.Mutex
 	keys   map[string]*key // by name
 	faults []*Fault
-	log    []string // methods
+	log    map[string]int // how often a method was called
+	quota  quota
+	lag    time.Duration
+	hook   func(method string, done bool)
+}
+
+// A quota is of cryptographic requests in a minute, as the service counts them.
+type quota struct {
+	most, used int
+	begun      time.Time
+}
+
+// SetQuota has the fake refuse what is over that many signatures and public keys
+// a minute; 0: nothing. https://cloud.google.com/kms/quotas
+func (s *Server) SetQuota(perMinute int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.quota = quota{most: perMinute}
+}
+
+// SetLag has a version that was disabled or destroyed sign for a while longer:
+// the service is only eventually consistent there
+// (https://cloud.google.com/kms/docs/consistency).
+func (s *Server) SetLag(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lag = d
+}
+
+// SetHook has f called before and after each call's work, with nothing locked.
+func (s *Server) SetHook(f func(method string, done bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hook = f
+}
+
+// over reports whether a call is over the quota. Called with mu held.
+func (q *quota) over(now time.Time, method string) bool {
+	if q.most == 0 || method != "AsymmetricSign" && method != "GetPublicKey" {
+		return false
+	}
+	if now.Sub(q.begun) >= time.Minute {
+		q.begun, q.used = now, 0
+	}
+	q.used++
+	return q.used > q.most
 }
 
 type key struct {
@@ -48,15 +90,22 @@ type version struct {
 	proto   *kmspb.CryptoKeyVersion
 	private crypto.Signer
 	ready   time.Time
+	until   time.Time // it still signs, though its state says otherwise
 }
 
 // New starts a KMS on loopback; close it.
 func New(now func() time.Time, pending time.Duration) (*Server, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return NewAt("127.0.0.1:0", now, pending)
+}
+
+// NewAt is New at an address.
+func NewAt(address string, now func() time.Time, pending time.Duration) (*Server, error) {
+	tcp, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Address: l.Addr().String(), now: now, pending: pending, keys: map[string]*key{}}
+	l := &listener{Listener: tcp}
+	s := &Server{Address: l.Addr().String(), wire: l, now: now, pending: pending, keys: map[string]*key{}, log: map[string]int{}}
 	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.intercept))
 	kmspb.RegisterKeyManagementServiceServer(s.grpc, s)
 	go func() { _ = s.grpc.Serve(l) }()
@@ -67,15 +116,10 @@ func New(now func() time.Time, pending time.Duration) (*Server, error) {
 func (s *Server) Close() { s.grpc.Stop() }
 
 // Count says how often a method was called.
-func (s *Server) Count(method string) (n int) {
+func (s *Server) Count(method string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, m := range s.log {
-		if m == method {
-			n++
-		}
-	}
-	return n
+	return s.log[method]
 }
 
 // Enabled counts the versions that can sign, of all keys.
@@ -92,115 +136,38 @@ func (s *Server) Enabled() (n int) {
 	return n
 }
 
-// Disable has every version be disabled.
-func (s *Server) Disable() {
+// Labelled lists the versions that can sign and whose key has a label, and which
+// can and has none.
+func (s *Server) Labelled(label string) (with, without []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range s.keys {
 		for _, v := range k.versions {
-			v.proto.State = kmspb.CryptoKeyVersion_DISABLED
-		}
-	}
-}
-
-// An Action is what goes wrong with a call.
-type Action int
-
-// The actions.
-const (
-	Answer     Action = iota // with Code; nothing is done
-	Lose                     // does it, and answers Unavailable
-	BlackHole                // does nothing and does not answer
-	Wait                     // answers Delay later
-	Corrupt                  // flips a bit of the signature; its checksum is that of the right one
-	Forge                    // flips a bit of the signature, and its checksum fits
-	OtherName                // says that another version signed
-	Unverified               // says that our checksum was not looked at
-)
-
-// A Fault is something that goes wrong.
-type Fault struct {
-	Method string // "AsymmetricSign"; "" for every one
-	Action Action
-	Code   codes.Code
-	Delay  time.Duration
-	Times  int // calls that meet it; 0: until Clear
-}
-
-// Set replaces all faults.
-func (s *Server) Set(all ...Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = nil
-	for _, f := range all {
-		s.faults = append(s.faults, &f)
-	}
-}
-
-// Clear ends all faults.
-func (s *Server) Clear() { s.Set() }
-
-// due is the fault that a call meets. Called with mu held.
-func (s *Server) due(method string) *Fault {
-	for i, f := range s.faults {
-		if f.Method != "" && f.Method != method {
-			continue
-		}
-		if f.Times > 0 {
-			if f.Times--; f.Times == 0 {
-				s.faults = slices.Delete(s.faults, i, i+1)
+			switch {
+			case s.seen(v).GetState() != kmspb.CryptoKeyVersion_ENABLED && v.proto.GetState() != kmspb.CryptoKeyVersion_PENDING_GENERATION:
+			case k.proto.GetLabels()[label] != "":
+				with = append(with, v.proto.GetName())
+			default:
+				without = append(without, v.proto.GetName())
 			}
 		}
-		met := *f
-		return &met
 	}
-	return nil
+	return with, without
 }
 
-func (s *Server) intercept(ctx context.Context, in any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	method := info.FullMethod[len("/google.cloud.kms.v1.KeyManagementService/"):]
+// Change changes every version that there is, and its key, as a person with
+// other rights than signet's could.
+func (s *Server) Change(f func(*kmspb.CryptoKey, *kmspb.CryptoKeyVersion)) {
 	s.mu.Lock()
-	s.log = append(s.log, method)
-	f := s.due(method)
-	s.mu.Unlock()
-	if f == nil {
-		return next(ctx, in)
-	}
-	switch f.Action {
-	case Answer:
-		return nil, status.Error(f.Code, "planted")
-	case BlackHole:
-		<-ctx.Done()
-		return nil, ctx.Err()
-	case Wait:
-		select {
-		case <-time.After(f.Delay):
-		case <-ctx.Done():
+	defer s.mu.Unlock()
+	for _, k := range s.keys {
+		for _, v := range k.versions {
+			f(k.proto, s.seenInPlace(v))
 		}
-	case Lose, Corrupt, Forge, OtherName, Unverified:
 	}
-	out, err := next(ctx, in)
-	if f.Action == Lose {
-		return nil, status.Error(codes.Unavailable, "the answer was lost")
-	}
-	if signed, ok := out.(*kmspb.AsymmetricSignResponse); ok {
-		f.spoil(signed)
-	}
-	return out, err
 }
 
-// spoil changes an answer that has a signature.
-func (f *Fault) spoil(out *kmspb.AsymmetricSignResponse) {
-	switch f.Action {
-	case Corrupt:
-		out.Signature[len(out.Signature)/2] ^= 1
-	case Forge:
-		out.Signature[len(out.Signature)/2] ^= 1
-		out.SignatureCrc32C = checksum(out.GetSignature())
-	case OtherName:
-		out.Name += "0"
-	case Unverified:
-		out.VerifiedDigestCrc32C, out.VerifiedDataCrc32C = false, false
-	case Answer, Lose, BlackHole, Wait:
-	}
+// Disable has every version be disabled.
+func (s *Server) Disable() {
+	s.Change(func(_ *kmspb.CryptoKey, v *kmspb.CryptoKeyVersion) { v.State = kmspb.CryptoKeyVersion_DISABLED })
 }

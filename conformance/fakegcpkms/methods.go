@@ -72,7 +72,7 @@ func (s *Server) CreateCryptoKey(_ context.Context, in *kmspb.CreateCryptoKeyReq
 	p.Name, p.CreateTime = name, timestamppb.New(s.now())
 	k := &key{proto: p}
 	if !in.GetSkipInitialVersionCreation() {
-		if _, err := s.addVersion(k); err != nil {
+		if _, err := s.addVersion(k, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -80,8 +80,20 @@ func (s *Server) CreateCryptoKey(_ context.Context, in *kmspb.CreateCryptoKeyReq
 	return proto.CloneOf(p), nil
 }
 
-func (s *Server) addVersion(k *key) (*version, error) {
+// addVersion makes a version. One in an external key manager has its URI there;
+// one behind an EKM connection is made through it.
+func (s *Server) addVersion(k *key, external *kmspb.ExternalProtectionLevelOptions) (*version, error) {
 	t := k.proto.GetVersionTemplate()
+	switch t.GetProtectionLevel() { //nolint:exhaustive // the others need nothing
+	case kmspb.ProtectionLevel_EXTERNAL:
+		if external.GetExternalKeyUri() == "" {
+			return nil, status.Error(codes.InvalidArgument, "external_protection_level_options.external_key_uri is required.")
+		}
+	case kmspb.ProtectionLevel_EXTERNAL_VPC:
+		if k.proto.GetCryptoKeyBackend() == "" {
+			return nil, status.Error(codes.InvalidArgument, "crypto_key_backend is required.")
+		}
+	}
 	private, err := generate(t.GetAlgorithm())
 	if err != nil {
 		return nil, err
@@ -90,7 +102,11 @@ func (s *Server) addVersion(k *key) (*version, error) {
 		Name:      fmt.Sprintf("%s/cryptoKeyVersions/%d", k.proto.GetName(), len(k.versions)+1),
 		State:     kmspb.CryptoKeyVersion_PENDING_GENERATION,
 		Algorithm: t.GetAlgorithm(), ProtectionLevel: t.GetProtectionLevel(), CreateTime: timestamppb.New(s.now()),
+		ExternalProtectionLevelOptions: external,
 	}}
+	if t.GetProtectionLevel() == kmspb.ProtectionLevel_HSM {
+		v.proto.Attestation = attest(v.proto.GetName())
+	}
 	k.versions = append(k.versions, v)
 	return v, nil
 }
@@ -103,22 +119,32 @@ func (s *Server) CreateCryptoKeyVersion(_ context.Context, in *kmspb.CreateCrypt
 	if k == nil {
 		return nil, status.Errorf(codes.NotFound, "CryptoKey %s not found.", in.GetParent())
 	}
-	v, err := s.addVersion(k)
+	v, err := s.addVersion(k, in.GetCryptoKeyVersion().GetExternalProtectionLevelOptions())
 	if err != nil {
 		return nil, err
 	}
 	return s.seen(v), nil
 }
 
+// attest is what an HSM says of a key: nothing that anybody could check here.
+func attest(name string) *kmspb.KeyOperationAttestation {
+	return &kmspb.KeyOperationAttestation{
+		Format: kmspb.KeyOperationAttestation_CAVIUM_V2_COMPRESSED, Content: []byte("attested: " + name),
+		CertChains: &kmspb.KeyOperationAttestation_CertificateChains{CaviumCerts: []string{"-----BEGIN CERTIFICATE-----\n"}},
+	}
+}
+
 // seen is a version as it is now.
-func (s *Server) seen(v *version) *kmspb.CryptoKeyVersion {
+func (s *Server) seen(v *version) *kmspb.CryptoKeyVersion { return proto.CloneOf(s.seenInPlace(v)) }
+
+func (s *Server) seenInPlace(v *version) *kmspb.CryptoKeyVersion {
 	if v.proto.GetState() == kmspb.CryptoKeyVersion_PENDING_GENERATION && !s.now().Before(v.ready) {
 		v.proto.State = kmspb.CryptoKeyVersion_ENABLED
 	}
 	if v.proto.GetState() == kmspb.CryptoKeyVersion_DESTROY_SCHEDULED && !s.now().Before(v.proto.GetDestroyTime().AsTime()) {
 		v.proto.State = kmspb.CryptoKeyVersion_DESTROYED
 	}
-	return proto.CloneOf(v.proto)
+	return v.proto
 }
 
 // ListCryptoKeyVersions lists a key's versions, oldest first.
@@ -131,7 +157,11 @@ func (s *Server) ListCryptoKeyVersions(_ context.Context, in *kmspb.ListCryptoKe
 	}
 	out := &kmspb.ListCryptoKeyVersionsResponse{}
 	for _, v := range k.versions {
-		out.CryptoKeyVersions = append(out.CryptoKeyVersions, s.seen(v))
+		seen := s.seen(v)
+		if in.GetView() != kmspb.CryptoKeyVersion_FULL {
+			seen.Attestation = nil
+		}
+		out.CryptoKeyVersions = append(out.CryptoKeyVersions, seen)
 	}
 	return out, nil
 }
@@ -172,7 +202,7 @@ func (s *Server) usable(name string) (*version, error) {
 	if err != nil {
 		return nil, err
 	}
-	if state := s.seen(v).GetState(); state != kmspb.CryptoKeyVersion_ENABLED {
+	if state := s.seen(v).GetState(); state != kmspb.CryptoKeyVersion_ENABLED && !s.now().Before(v.until) {
 		return nil, status.Errorf(codes.FailedPrecondition, "%s is not enabled, current state is: %s.", name, state)
 	}
 	return v, nil
@@ -208,6 +238,9 @@ func (s *Server) AsymmetricSign(_ context.Context, in *kmspb.AsymmetricSignReque
 	name := v.proto.GetAlgorithm().String()
 	input, hash := in.GetData(), crypto.Hash(0)
 	sum := in.GetDataCrc32C()
+	if len(input) > 64<<10 {
+		return nil, status.Error(codes.InvalidArgument, "The data is longer than 65536 bytes.")
+	}
 	if name != "EC_SIGN_ED25519" {
 		switch {
 		case strings.HasSuffix(name, "SHA256"):
@@ -250,6 +283,50 @@ func (s *Server) DestroyCryptoKeyVersion(_ context.Context, in *kmspb.DestroyCry
 	default:
 		return nil, status.Errorf(codes.FailedPrecondition, "%s can't be destroyed, current state is: %s.", in.GetName(), v.proto.GetState())
 	}
+	s.leave(v)
 	v.proto.State, v.proto.DestroyTime = kmspb.CryptoKeyVersion_DESTROY_SCHEDULED, timestamppb.New(s.now().Add(destroyAfter))
+	return s.seen(v), nil
+}
+
+// leave has a version that could sign go on for as long as the lag is.
+func (s *Server) leave(v *version) {
+	if v.proto.GetState() == kmspb.CryptoKeyVersion_ENABLED {
+		v.until = s.now().Add(s.lag)
+	}
+}
+
+// RestoreCryptoKeyVersion saves a version from its destruction; it is disabled.
+func (s *Server) RestoreCryptoKeyVersion(_ context.Context, in *kmspb.RestoreCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, err := s.find(in.GetName())
+	if err != nil {
+		return nil, err
+	}
+	if state := s.seen(v).GetState(); state != kmspb.CryptoKeyVersion_DESTROY_SCHEDULED {
+		return nil, status.Errorf(codes.FailedPrecondition, "%s can't be restored, current state is: %s.", in.GetName(), state)
+	}
+	v.proto.State, v.proto.DestroyTime = kmspb.CryptoKeyVersion_DISABLED, nil
+	return s.seen(v), nil
+}
+
+// UpdateCryptoKeyVersion enables or disables a version.
+func (s *Server) UpdateCryptoKeyVersion(_ context.Context, in *kmspb.UpdateCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, err := s.find(in.GetCryptoKeyVersion().GetName())
+	if err != nil {
+		return nil, err
+	}
+	from, to := s.seen(v).GetState(), in.GetCryptoKeyVersion().GetState()
+	switch {
+	case !slices.Contains(in.GetUpdateMask().GetPaths(), "state"):
+		return nil, status.Error(codes.InvalidArgument, "only the state can be changed here")
+	case from != kmspb.CryptoKeyVersion_ENABLED && from != kmspb.CryptoKeyVersion_DISABLED,
+		to != kmspb.CryptoKeyVersion_ENABLED && to != kmspb.CryptoKeyVersion_DISABLED:
+		return nil, status.Errorf(codes.FailedPrecondition, "%s can't go from %s to %s.", v.proto.GetName(), from, to)
+	}
+	s.leave(v)
+	v.proto.State = to
 	return s.seen(v), nil
 }

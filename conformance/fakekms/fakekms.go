@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -44,6 +45,42 @@ type Server struct {
 	made    int
 	swapped bool // the next signature is another key's
 	ended   chan struct{}
+	quota   quota
+	hook    func(operation string, done bool)
+}
+
+// A quota is of requests a second that use keys, as the service counts them, and
+// of keys (https://docs.aws.amazon.com/kms/latest/developerguide/limits.html).
+type quota struct {
+	perSecond, used, keys int
+	begun                 time.Time
+}
+
+// SetQuota has the fake throttle what is over so many signatures a second, and
+// refuse to have more keys than that; 0: any number.
+func (s *Server) SetQuota(signaturesPerSecond, keys int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.quota = quota{perSecond: signaturesPerSecond, keys: keys}
+}
+
+// throttled reports whether a request is over the quota. Called with mu held.
+func (q *quota) throttled(now time.Time, operation string) bool {
+	if q.perSecond == 0 || operation != "Sign" {
+		return false
+	}
+	if now.Sub(q.begun) >= time.Second {
+		q.begun, q.used = now, 0
+	}
+	q.used++
+	return q.used > q.perSecond
+}
+
+// SetHook has f called before and after each request's work, with nothing locked.
+func (s *Server) SetHook(f func(operation string, done bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hook = f
 }
 
 type key struct {
@@ -55,6 +92,8 @@ type key struct {
 	created  time.Time
 	deletion time.Time
 	found    time.Time // from when on it is found
+	usable   time.Time // until when it signs, though its state says otherwise
+	replicas []string  // regions; of a multi-region key
 }
 
 type alias struct {
@@ -70,10 +109,24 @@ type Request struct {
 
 // New starts a KMS; close it. What it makes is found only after settle.
 func New(now func() time.Time, settle time.Duration) *Server {
+	return NewAt("", now, settle)
+}
+
+// NewAt is New at an address; "" is a free port on loopback.
+func NewAt(address string, now func() time.Time, settle time.Duration) *Server {
 	s := &Server{
 		now: now, settle: settle, keys: map[string]*key{}, aliases: map[string]*alias{}, ended: make(chan struct{}),
 	}
-	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
+	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	if address != "" {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			panic("fakekms: " + err.Error()) // as httptest does
+		}
+		_ = s.Listener.Close() // it was never used
+		s.Listener = l
+	}
+	s.Start()
 	return s
 }
 
@@ -122,12 +175,46 @@ func (s *Server) Enabled() (withAlias, without []string) {
 	return withAlias, without
 }
 
-// SetState has every key that an alias names be in a state, such as "Disabled".
+// Tagged counts the keys that can sign, by the value of a tag, and those of them
+// that have an alias.
+func (s *Server) Tagged(tag string) (keys, named map[string]int) {
+	withAlias, _ := s.Enabled()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keys, named = map[string]int{}, map[string]int{}
+	for id, k := range s.keys {
+		if k.state != "Enabled" {
+			continue
+		}
+		keys[k.tags[tag]]++
+		if slices.Contains(withAlias, id) {
+			named[k.tags[tag]]++
+		}
+	}
+	return keys, named
+}
+
+// SetState has the key that an alias names be in a state, such as "Disabled".
 func (s *Server) SetState(aliasName, state string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.keys[s.aliases[aliasName].key]
 	k.state, k.deletion = state, s.now().Add(30*24*time.Hour)
+}
+
+// SetSpec has the key that an alias names say that it is of another kind.
+func (s *Server) SetSpec(aliasName, spec string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys[s.aliases[aliasName].key].spec = spec
+}
+
+// SetReplicas has the key that an alias names be a multi-region primary that is
+// in these regions as well.
+func (s *Server) SetReplicas(aliasName string, regions ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys[s.aliases[aliasName].key].replicas = append([]string{}, regions...)
 }
 
 // failure is an error as the service answers it.
@@ -148,7 +235,8 @@ var operations = map[string]func(*Server, request) (any, error){
 	"CreateKey": (*Server).createKey, "DescribeKey": (*Server).describeKey, "GetPublicKey": (*Server).getPublicKey,
 	"Sign": (*Server).sign, "ScheduleKeyDeletion": (*Server).scheduleKeyDeletion, "CreateAlias": (*Server).createAlias,
 	"DeleteAlias": (*Server).deleteAlias, "ListAliases": (*Server).listAliases, "ListKeys": (*Server).listKeys,
-	"ListResourceTags": (*Server).listResourceTags,
+	"ListResourceTags": (*Server).listResourceTags, "EnableKey": (*Server).enableKey, "DisableKey": (*Server).disableKey,
+	"CancelKeyDeletion": (*Server).cancelKeyDeletion,
 }
 
 // request is the union of what the operations take.
@@ -173,12 +261,22 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.log = append(s.log, Request{operation, in.KeyId})
-	f := s.due(operation)
+	f, over, hook := s.due(operation), s.quota.throttled(s.now(), operation), s.hook
 	s.mu.Unlock()
+	if hook != nil {
+		hook(operation, false)
+	}
+	if over {
+		s.answer(w, nil, fails("ThrottlingException", "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."), nil)
+		return
+	}
 	if f.before(s, w, r) {
 		return
 	}
 	out, err := s.do(r, operation, in)
+	if hook != nil {
+		hook(operation, true)
+	}
 	s.answer(w, out, err, f)
 }
 

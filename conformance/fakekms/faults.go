@@ -34,6 +34,29 @@ type Fault struct {
 	Times     int // requests that meet it; 0: until Clear
 }
 
+// Faults are what the suite's third level is run through, by name.
+func Faults() map[string]Fault {
+	return map[string]Fault{
+		"throttled":                   {Operation: "Sign", Action: Answer, Kind: "ThrottlingException"},
+		"an internal error":           {Action: Answer, Kind: "KMSInternalException", Status: http.StatusInternalServerError},
+		"a dependency that is late":   {Action: Answer, Kind: "DependencyTimeoutException", Status: http.StatusServiceUnavailable},
+		"a key that is not available": {Action: Answer, Kind: "KeyUnavailableException", Status: http.StatusInternalServerError},
+		"latency":                     {Action: Wait, Delay: 150 * time.Millisecond},
+		"connections are reset":       {Action: Reset},
+		"a black hole":                {Action: BlackHole},
+		"answers are cut off":         {Action: Truncate},
+		"answers are lost":            {Action: Lose},
+		"expired credentials":         {Action: Answer, Kind: "ExpiredTokenException"},
+		"the key is disabled":         {Operation: "Sign", Action: Answer, Kind: "DisabledException"},
+		"the key waits for deletion":  {Operation: "Sign", Action: Answer, Kind: "KMSInvalidStateException"},
+		"nobody may use it":           {Operation: "Sign", Action: Answer, Kind: "AccessDeniedException"},
+		"a signature is spoilt":       {Operation: "Sign", Action: Corrupt},
+		"another key signs":           {Operation: "Sign", Action: OtherKey},
+		"another key answers":         {Operation: "Sign", Action: OtherID},
+		"an error that nobody knows":  {Action: Answer, Kind: "SomethingNewException"},
+	}
+}
+
 // Set replaces all faults.
 func (s *Server) Set(all ...Fault) {
 	s.mu.Lock()

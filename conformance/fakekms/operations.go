@@ -54,6 +54,9 @@ func (s *Server) createKey(in request) (any, error) {
 	if generate == nil || in.KeyUsage != "SIGN_VERIFY" {
 		return nil, fails("ValidationException", "KeySpec %s, KeyUsage %s", in.KeySpec, in.KeyUsage)
 	}
+	if s.quota.keys > 0 && len(s.keys) >= s.quota.keys {
+		return nil, fails("LimitExceededException", "The quota of %d KMS keys is used up.", s.quota.keys)
+	}
 	private, err := generate()
 	if err != nil {
 		return nil, err
@@ -76,7 +79,17 @@ func (k *key) metadata() map[string]any {
 		"KeySpec": k.spec, "CustomerMasterKeySpec": k.spec, "KeyUsage": "SIGN_VERIFY", "Origin": k.origin,
 		"KeyManager": "CUSTOMER", "MultiRegion": false, "CreationDate": float64(k.created.UnixMilli()) / 1000, "SigningAlgorithms": offered(k.spec),
 	}
-	if !k.deletion.IsZero() {
+	if k.replicas != nil {
+		var replicas []map[string]any
+		for _, region := range k.replicas {
+			replicas = append(replicas, map[string]any{"Arn": strings.Replace(arn(k.id), Region, region, 1), "Region": region})
+		}
+		m["MultiRegion"] = true
+		m["MultiRegionConfiguration"] = map[string]any{
+			"MultiRegionKeyType": "PRIMARY", "PrimaryKey": map[string]any{"Arn": arn(k.id), "Region": Region}, "ReplicaKeys": replicas,
+		}
+	}
+	if !k.deletion.IsZero() && k.state == "PendingDeletion" {
 		m["DeletionDate"] = float64(k.deletion.Unix())
 	}
 	return m
@@ -112,6 +125,8 @@ func (s *Server) usable(name string) (*key, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case s.now().Before(k.usable):
+		return k, nil // the change has not got everywhere
 	case k.state == "Disabled":
 		return nil, fails("DisabledException", "%s is disabled.", arn(k.id))
 	case k.state != "Enabled":
@@ -194,8 +209,13 @@ func (s *Server) scheduleKeyDeletion(in request) (any, error) {
 		return nil, fails("NotFoundException", "Invalid keyId '%s'", in.KeyId)
 	case in.PendingWindowInDays != 0 && (in.PendingWindowInDays < 7 || in.PendingWindowInDays > 30):
 		return nil, fails("ValidationException", "PendingWindowInDays must be between 7 and 30")
-	case k.state == "PendingDeletion":
+	case k.state == "PendingDeletion", k.state == "PendingReplicaDeletion":
 		return nil, fails("KMSInvalidStateException", "%s is pending deletion.", arn(k.id))
+	}
+	s.leave(k)
+	if len(k.replicas) > 0 {
+		k.state = "PendingReplicaDeletion"
+		return map[string]any{"KeyId": arn(k.id), "KeyState": k.state, "PendingWindowInDays": in.PendingWindowInDays}, nil
 	}
 	days := in.PendingWindowInDays
 	if days == 0 {
@@ -203,6 +223,43 @@ func (s *Server) scheduleKeyDeletion(in request) (any, error) {
 	}
 	k.state, k.deletion = "PendingDeletion", s.now().Add(time.Duration(days)*24*time.Hour)
 	return map[string]any{"KeyId": arn(k.id), "KeyState": k.state, "DeletionDate": float64(k.deletion.Unix()), "PendingWindowInDays": days}, nil
+}
+
+// leave has a key that could sign go on for as long as the service takes to
+// settle.
+func (s *Server) leave(k *key) {
+	if k.state == "Enabled" {
+		k.usable = s.now().Add(s.settle)
+	}
+}
+
+// cancelKeyDeletion saves a key; it is disabled.
+func (s *Server) cancelKeyDeletion(in request) (any, error) {
+	k, err := s.lookup(in.KeyId)
+	if err != nil {
+		return nil, err
+	}
+	if k.state != "PendingDeletion" && k.state != "PendingReplicaDeletion" {
+		return nil, fails("KMSInvalidStateException", "%s is not pending deletion.", arn(k.id))
+	}
+	k.state, k.deletion = "Disabled", time.Time{}
+	return map[string]any{"KeyId": arn(k.id)}, nil
+}
+
+func (s *Server) enableKey(in request) (any, error)  { return s.turn(in, "Enabled") }
+func (s *Server) disableKey(in request) (any, error) { return s.turn(in, "Disabled") }
+
+func (s *Server) turn(in request, state string) (any, error) {
+	k, err := s.lookup(in.KeyId)
+	if err != nil {
+		return nil, err
+	}
+	if k.state != "Enabled" && k.state != "Disabled" {
+		return nil, fails("KMSInvalidStateException", "%s is pending deletion.", arn(k.id))
+	}
+	s.leave(k)
+	k.state = state
+	return map[string]any{}, nil
 }
 
 func (s *Server) createAlias(in request) (any, error) {

@@ -54,6 +54,11 @@ func checkOffers(r *run) {
 			has = append(has, string(alg))
 		}
 	}
+	for _, alg := range signers.PostQuantum() {
+		k, err := r.Backend.Create(r.Context(), r.id(), alg)
+		r.refuses("Create as "+string(alg), k, err, signers.ErrUnsupported)
+		lacks = append(lacks, string(alg))
+	}
 	r.Logf("offers, each proved by a signature: %s", orNone(has))
 	r.Logf("refuses: %s", orNone(lacks))
 }

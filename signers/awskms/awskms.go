@@ -59,19 +59,28 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("awskms: Config.Region and Now are required")
 	case c.DeleteAfter < 7 || c.DeleteAfter > 30:
 		return c, fmt.Errorf("awskms: %d days until deletion: not 7 to 30", c.DeleteAfter)
-	case c.Endpoint != "" && !c.AllowEndpoint && !onLoopback(c.Endpoint):
-		return c, fmt.Errorf("awskms: endpoint %q is not on loopback\nhint: whoever answers there sees what is signed and with which credentials; allow_endpoint: true accepts that", c.Endpoint)
+	case c.Endpoint != "":
+		return c, c.checkEndpoint()
 	}
 	return c, nil
 }
 
-func onLoopback(endpoint string) bool {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return false
+// checkEndpoint wants TLS and a flag for what is not on this machine.
+func (c Config) checkEndpoint() error {
+	u, err := url.Parse(c.Endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return fmt.Errorf("awskms: endpoint %q is no URL\nhint: such as https://vpce-0123.kms.eu-central-1.vpce.amazonaws.com", c.Endpoint)
 	}
 	ip, err := netip.ParseAddr(u.Hostname())
-	return err == nil && ip.IsLoopback()
+	switch loopback := err == nil && ip.IsLoopback(); {
+	case loopback:
+		return nil
+	case u.Scheme != "https":
+		return fmt.Errorf("awskms: endpoint %q is off this machine and has no TLS\nhint: write https://", c.Endpoint)
+	case !c.AllowEndpoint:
+		return fmt.Errorf("awskms: endpoint %q is not on loopback\nhint: whoever answers there sees what is signed and with which credentials; allow_endpoint: true accepts that", c.Endpoint)
+	}
+	return nil
 }
 
 // A Backend is the keys of one account and region under one prefix. It
@@ -79,15 +88,23 @@ func onLoopback(endpoint string) bool {
 type Backend struct {
 	cfg    Config
 	kms    *kms.Client
-	http   *awshttp.BuildableClient
+	http   *http.Transport
 	making sync.Mutex // one creation or destruction at a time
 
 	given handles.Book
+
+	ctx      context.Context // ended by stop: of what goes on after a call
+	stop     context.CancelFunc
+	sweeping sync.WaitGroup
 }
 
 // connections is how many requests may be under way at a time without opening
 // a new connection for each.
 const connections = 256
+
+// silence is after how long a request that has no answer is made again on
+// another connection: one that leads nowhere would cost the whole deadline.
+const silence = 3 * time.Second
 
 // Open finds credentials and asks for one page of aliases, so that what is
 // missing shows at start.
@@ -96,25 +113,48 @@ func Open(ctx context.Context, cfg Config) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-		t.MaxIdleConns, t.MaxIdleConnsPerHost = connections, connections
-	})
-	loaded, err := config.LoadDefaultConfig(ctx, config.WithRegion(cfg.Region), config.WithHTTPClient(client), config.WithRetryer(retryer))
+	client := awshttp.NewBuildableClient()
+	loaded, err := config.LoadDefaultConfig(ctx, config.WithRegion(cfg.Region), config.WithRetryer(retryer), config.WithHTTPClient(client))
 	if err != nil {
 		return nil, fmt.Errorf("awskms: %w: %w", signers.ErrUnavailable, err)
 	}
-	b := &Backend{cfg: cfg, http: client}
+	if with, ok := loaded.HTTPClient.(*awshttp.BuildableClient); ok {
+		client = with // with the certificates of AWS_CA_BUNDLE
+	}
+	b := &Backend{cfg: cfg, http: client.GetTransport()} // a copy, which can be closed
+	b.http.MaxIdleConns, b.http.MaxIdleConnsPerHost, b.http.ResponseHeaderTimeout = connections, connections, silence
+	loaded.HTTPClient = &http.Client{
+		Transport: b.http, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	b.ctx, b.stop = context.WithCancel(context.WithoutCancel(ctx))
+	var elsewhere string // an endpoint that the environment names
 	b.kms = kms.NewFromConfig(loaded, func(o *kms.Options) {
+		elsewhere = aws.ToString(o.BaseEndpoint)
+		o.BaseEndpoint = nil
 		if cfg.Endpoint != "" {
 			o.BaseEndpoint = aws.String(cfg.Endpoint)
 		}
 	})
+	if err := b.reach(ctx, elsewhere); err != nil {
+		b.stop()
+		b.http.CloseIdleConnections()
+		return nil, err
+	}
+	return b, nil
+}
+
+// reach asks for something. An endpoint that only the environment or a profile
+// of the SDK names is refused: the configuration says where requests go.
+func (b *Backend) reach(ctx context.Context, elsewhere string) error {
+	if elsewhere != "" && elsewhere != b.cfg.Endpoint {
+		return fmt.Errorf("awskms: AWS_ENDPOINT_URL, or endpoint_url of a profile, names %q\nhint: unset it; endpoint, with allow_endpoint, in the configuration names another endpoint, and nothing else does", elsewhere)
+	}
 	ctx, cancel := b.within(ctx)
 	defer cancel()
 	if _, err := b.kms.ListAliases(ctx, &kms.ListAliasesInput{Limit: aws.Int32(1)}); err != nil {
-		return nil, fmt.Errorf("awskms: region %s: %w", cfg.Region, meaning(err))
+		return fmt.Errorf("awskms: region %s: %w", b.cfg.Region, meaning(err))
 	}
-	return b, nil
+	return nil
 }
 
 // retryer is the SDK's adaptive one, which also slows us down when the service
@@ -225,6 +265,8 @@ func (b *Backend) List(ctx context.Context) (ids []signers.KeyID, err error) {
 // Close ends after the signatures under way.
 func (b *Backend) Close() error {
 	b.given.Close()
-	b.http.GetTransport().CloseIdleConnections()
+	b.stop()
+	b.sweeping.Wait()
+	b.http.CloseIdleConnections()
 	return nil
 }

@@ -66,20 +66,13 @@ func TestThePromisesOfABackend(t *testing.T) {
 	}
 	conformance.Run(t, signertest.Checks(algs...), func(t *testing.T) signertest.Subject {
 		s, cfg := account(t)
-		plant := func(f fakekms.Fault) func() func() {
-			return func() func() { s.Set(f); return s.Clear }
+		var faults []signertest.Fault
+		for name, f := range fakekms.Faults() {
+			faults = append(faults, signertest.Fault{Name: name, Begin: func() func() { s.Set(f); return s.Clear }})
 		}
 		return signertest.Subject{
-			Backend: open(t, cfg), RawMost: 4096,
+			Backend: open(t, cfg), RawMost: 4096, Faults: faults,
 			Reopen: func() (signers.Backend, error) { return awskms.Open(context.Background(), cfg) },
-			Faults: []signertest.Fault{
-				{Name: "throttled", Begin: plant(fakekms.Fault{Operation: "Sign", Action: fakekms.Answer, Kind: "ThrottlingException"})},
-				{Name: "an internal error", Begin: plant(fakekms.Fault{Action: fakekms.Answer, Kind: "KMSInternalException", Status: 500})},
-				{Name: "a dependency that is late", Begin: plant(fakekms.Fault{Action: fakekms.Answer, Kind: "DependencyTimeoutException", Status: 503})},
-				{Name: "connections that are reset", Begin: plant(fakekms.Fault{Action: fakekms.Reset})},
-				{Name: "answers that are cut off", Begin: plant(fakekms.Fault{Action: fakekms.Truncate})},
-				{Name: "expired credentials", Begin: plant(fakekms.Fault{Action: fakekms.Answer, Kind: "ExpiredTokenException"})},
-			},
 		}
 	})
 }

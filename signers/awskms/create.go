@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -41,7 +43,7 @@ func (b *Backend) create(ctx context.Context, id signers.KeyID, alg signers.Algo
 	if err := meaning(err); !errors.Is(err, signers.ErrNotFound) {
 		return nil, err
 	}
-	arn, err := b.make(ctx, id, s)
+	arn, fresh, err := b.obtain(ctx, id, s)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +59,51 @@ func (b *Backend) create(ctx context.Context, id signers.KeyID, alg signers.Algo
 		return nil, err
 	}
 	key.life = b.given.New(id)
+	if fresh {
+		b.sweeping.Go(func() { b.sweep(id, arn) }) //nolint:contextcheck // it outlives the call
+	}
 	return key, nil
+}
+
+// obtain is the key that an earlier creation left without a name, or a fresh one.
+func (b *Backend) obtain(ctx context.Context, id signers.KeyID, s spec) (arn string, fresh bool, err error) {
+	left, err := b.tagged(ctx, id)
+	if err != nil {
+		return "", false, err
+	}
+	if len(left) > 0 {
+		b.cfg.Log.WarnContext(ctx, "a creation that was cut off left this key; it is used", slog.String("id", string(id)), slog.String("arn", left[0]))
+		return left[0], false, nil
+	}
+	arn, err = b.make(ctx, id, s)
+	return arn, true, err
+}
+
+// sweep schedules what else has the tag of a key that has its name: what was
+// made and cut off so shortly before that nobody could find it. It waits until
+// the service has settled. What Close cuts off is listed as an orphan.
+func (b *Backend) sweep(id signers.KeyID, arn string) {
+	select {
+	case <-time.After(b.cfg.Settle):
+	case <-b.ctx.Done():
+		return
+	}
+	ctx, cancel := b.atLeisure(b.ctx)
+	defer cancel()
+	found, err := b.kms.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: b.alias(id)})
+	if err != nil || aws.ToString(found.KeyMetadata.Arn) != arn {
+		return // the name is not this key's any more: nothing here is sure
+	}
+	all, err := b.tagged(ctx, id)
+	for _, other := range all {
+		if other != arn && err == nil {
+			err = b.schedule(ctx, other)
+			b.cfg.Log.WarnContext(ctx, "a creation that was cut off left this key; it is scheduled for deletion", slog.String("id", string(id)), slog.String("arn", other))
+		}
+	}
+	if err != nil && b.ctx.Err() == nil {
+		b.cfg.Log.WarnContext(ctx, "what a creation may have left was not looked for", slog.String("id", string(id)), slog.Any("error", err))
+	}
 }
 
 // make makes a key without a name, once: the service has no token that would
@@ -133,9 +179,14 @@ func (b *Backend) settled(ctx context.Context, f func() error) error {
 	}
 }
 
-// tagged lists the ARNs of keys that can sign and have the tag of id. It looks
-// at every key of the account: for what was cut off, and nothing else.
+// tagged lists the ARNs of keys that can sign, have the tag of id and none of
+// our aliases, in order. It looks at every other key of the account, for what was
+// cut off.
 func (b *Backend) tagged(ctx context.Context, id signers.KeyID) (arns []string, err error) {
+	named, err := b.named(ctx, nil)
+	if err != nil {
+		return nil, meaning(err)
+	}
 	pages := kms.NewListKeysPaginator(b.kms, &kms.ListKeysInput{})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -143,6 +194,9 @@ func (b *Backend) tagged(ctx context.Context, id signers.KeyID) (arns []string, 
 			return nil, meaning(err)
 		}
 		for _, k := range page.Keys {
+			if _, ok := named[aws.ToString(k.KeyId)]; ok {
+				continue
+			}
 			is, err := b.isTagged(ctx, k.KeyId, id)
 			if err != nil {
 				return nil, err
@@ -152,6 +206,7 @@ func (b *Backend) tagged(ctx context.Context, id signers.KeyID) (arns []string, 
 			}
 		}
 	}
+	slices.Sort(arns)
 	return arns, nil
 }
 
@@ -205,10 +260,13 @@ func (b *Backend) destroy(ctx context.Context, id signers.KeyID) error {
 	case err != nil:
 		return err
 	}
-	if found.KeyMetadata.KeyState != types.KeyStatePendingDeletion {
+	if state := found.KeyMetadata.KeyState; state != types.KeyStatePendingDeletion && state != types.KeyStatePendingReplicaDeletion {
 		if err := b.schedule(ctx, aws.ToString(found.KeyMetadata.Arn)); err != nil {
 			return err
 		}
+	}
+	if others := elsewhere(found.KeyMetadata); len(others) > 0 {
+		return fmt.Errorf("it is a multi-region key (%s) that can still sign in %s: %w\nhint: delete it there; here it can't sign any more", aws.ToString(found.KeyMetadata.KeyId), strings.Join(others, ", "), signers.ErrUnavailable)
 	}
 	_, err = b.kms.DeleteAlias(ctx, &kms.DeleteAliasInput{AliasName: b.alias(id)})
 	if err := meaning(err); !errors.Is(err, signers.ErrNotFound) {

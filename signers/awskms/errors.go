@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/aws/smithy-go"
 
@@ -22,6 +23,8 @@ var meanings = map[string]struct {
 	"UnrecognizedClientException":   {signers.ErrDenied, "the credentials are not known: see which the SDK's default chain finds, with `aws sts get-caller-identity`"},
 	"InvalidSignatureException":     {signers.ErrDenied, "the credentials are wrong, or this machine's clock is"},
 	"ExpiredTokenException":         {signers.ErrUnavailable, "the credentials have expired; the role or token file that renews them does not"},
+	"ExpiredToken":                  {signers.ErrUnavailable, "the credentials have expired; the role or token file that renews them does not"},
+	"InvalidIdentityTokenException": {signers.ErrUnavailable, "the web identity token (AWS_WEB_IDENTITY_TOKEN_FILE) is not good any more; what renews the file does not"},
 	"DisabledException":             {signers.ErrUnavailable, "somebody disabled the key; enable it, if there was no reason: aws kms enable-key"},
 	"KMSInvalidStateException":      {signers.ErrUnavailable, "the key may be scheduled for deletion: aws kms describe-key"},
 	"KeyUnavailableException":       {is: signers.ErrUnavailable},
@@ -43,7 +46,7 @@ func meaning(err error) error {
 	}
 	var api smithy.APIError
 	if !errors.As(err, &api) {
-		return fmt.Errorf("%w: %w", signers.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w%s", signers.ErrUnavailable, err, noCredentials(err))
 	}
 	m, ok := meanings[api.ErrorCode()]
 	switch {
@@ -53,6 +56,15 @@ func meaning(err error) error {
 		return fmt.Errorf("%w: %w\nhint: %s", m.is, err, m.hint)
 	}
 	return fmt.Errorf("%w: %w", m.is, err)
+}
+
+// noCredentials is a hint if the SDK found no credentials: it has no type of
+// error for that.
+func noCredentials(err error) string {
+	if !strings.Contains(err.Error(), "get identity:") {
+		return ""
+	}
+	return "\nhint: the SDK's default chain finds no credentials that are good: see `aws sts get-caller-identity`"
 }
 
 // answered reports whether err is the service's own answer: then nothing was

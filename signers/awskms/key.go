@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -58,11 +59,13 @@ func admit(m *types.KeyMetadata, s spec) ([]string, error) {
 	switch m.KeyState {
 	case types.KeyStateEnabled:
 	case types.KeyStatePendingDeletion, types.KeyStatePendingReplicaDeletion:
-		return nil, fmt.Errorf("it is scheduled for deletion on %s: %w", aws.ToTime(m.DeletionDate).UTC().Format("2006-01-02"), signers.ErrNotFound)
+		return nil, fmt.Errorf("it is scheduled for deletion%s: %w\nhint: until then this saves it: aws kms cancel-key-deletion --key-id %s, then aws kms enable-key", on(m), signers.ErrNotFound, aws.ToString(m.KeyId))
 	default:
 		return nil, fmt.Errorf("its state is %s: %w\nhint: enable it, if nobody disabled it for a reason: aws kms enable-key", m.KeyState, signers.ErrUnavailable)
 	}
 	switch {
+	case strings.HasPrefix(string(m.KeySpec), "ML_DSA_"):
+		return nil, fmt.Errorf("it is a key of %s, and no token format of signet has post-quantum signatures: %w", m.KeySpec, signers.ErrMismatch)
 	case m.KeySpec != s.key || m.KeyUsage != types.KeyUsageTypeSignVerify:
 		return nil, fmt.Errorf("it is a key of %s for %s: %w", m.KeySpec, m.KeyUsage, signers.ErrMismatch)
 	case m.Origin != types.OriginTypeAwsKms && m.Origin != types.OriginTypeAwsCloudhsm:
@@ -72,8 +75,46 @@ func admit(m *types.KeyMetadata, s spec) ([]string, error) {
 	}
 	return []string{
 		"Origin=" + string(m.Origin), "KeySpec=" + string(m.KeySpec), "KeyUsage=" + string(m.KeyUsage),
-		fmt.Sprintf("MultiRegion=%t", aws.ToBool(m.MultiRegion)), "Arn=" + aws.ToString(m.Arn),
+		"MultiRegion=" + multiRegion(m), "Arn=" + aws.ToString(m.Arn),
 	}, nil
+}
+
+// on says when a key goes, if that is known: not while it has replicas.
+func on(m *types.KeyMetadata) string {
+	if m.DeletionDate == nil {
+		return ", when its replicas are gone"
+	}
+	return " on " + m.DeletionDate.UTC().Format("2006-01-02")
+}
+
+// multiRegion is "false", or which of its kind a multi-region key is and where
+// it is as well: whoever may use it there signs as we do.
+func multiRegion(m *types.KeyMetadata) string {
+	if !aws.ToBool(m.MultiRegion) {
+		return "false"
+	}
+	kind := types.MultiRegionKeyType("true")
+	if m.MultiRegionConfiguration != nil {
+		kind = m.MultiRegionConfiguration.MultiRegionKeyType
+	}
+	return strings.Join(append([]string{string(kind)}, elsewhere(m)...), ",")
+}
+
+// elsewhere is where a multi-region key is beside the region that was asked.
+func elsewhere(m *types.KeyMetadata) (regions []string) {
+	if m.MultiRegionConfiguration == nil {
+		return nil
+	}
+	all := m.MultiRegionConfiguration.ReplicaKeys
+	if p := m.MultiRegionConfiguration.PrimaryKey; p != nil {
+		all = append([]types.MultiRegionKey{*p}, all...)
+	}
+	for _, k := range all {
+		if aws.ToString(k.Arn) != aws.ToString(m.Arn) {
+			regions = append(regions, aws.ToString(k.Region))
+		}
+	}
+	return regions
 }
 
 // A Key is one KMS key, addressed by its ARN: an alias can be moved.

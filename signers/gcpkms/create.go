@@ -30,10 +30,16 @@ func (b *Backend) Create(ctx context.Context, id signers.KeyID, alg signers.Algo
 }
 
 func (b *Backend) create(ctx context.Context, id signers.KeyID, alg signers.Algorithm, a algorithm) (signers.Key, error) {
+	switch {
+	case b.cfg.Protection == "EXTERNAL":
+		return nil, fmt.Errorf("a key of protection EXTERNAL is made in the external key manager: %w\nhint: make it there and its version here, then: signet key adopt", signers.ErrUnsupported)
+	case b.cfg.Protection == "EXTERNAL_VPC" && b.cfg.Connection == "":
+		return nil, fmt.Errorf("a key of protection EXTERNAL_VPC is made through an EKM connection: %w\nhint: gcpkms.connection names it; without one: signet key adopt", signers.ErrUnsupported)
+	}
 	_, err := b.kms.CreateCryptoKey(ctx, &kmspb.CreateCryptoKeyRequest{
 		Parent: b.cfg.KeyRing, CryptoKeyId: string(id),
 		CryptoKey: &kmspb.CryptoKey{
-			Purpose: kmspb.CryptoKey_ASYMMETRIC_SIGN, Labels: map[string]string{label: "1"},
+			Purpose: kmspb.CryptoKey_ASYMMETRIC_SIGN, Labels: map[string]string{label: string(id)}, CryptoKeyBackend: b.cfg.Connection,
 			VersionTemplate: &kmspb.CryptoKeyVersionTemplate{Algorithm: a, ProtectionLevel: b.protection()},
 		},
 	})

@@ -29,12 +29,14 @@ func meaning(err error) error {
 		return fmt.Errorf("%w: %w", signers.ErrNotFound, err)
 	case codes.AlreadyExists:
 		return fmt.Errorf("%w: %w", signers.ErrExists, err)
-	case codes.PermissionDenied, codes.Unauthenticated:
+	case codes.Unauthenticated:
+		return fmt.Errorf("%w: %w\nhint: the credentials have expired, or are not known: see `gcloud auth application-default print-access-token`", signers.ErrUnavailable, err)
+	case codes.PermissionDenied:
 		return fmt.Errorf("%w: %w\nhint: see examples/gcp for the roles that the daemon's service account needs", signers.ErrDenied, err)
 	case codes.InvalidArgument, codes.Unimplemented:
 		return fmt.Errorf("%w: %w", signers.ErrUnsupported, err)
 	case codes.FailedPrecondition:
-		return fmt.Errorf("%w: %w\nhint: the version may be disabled or scheduled for destruction: gcloud kms keys versions describe", signers.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w\nhint: the version may be disabled or scheduled for destruction: gcloud kms keys versions describe; restore and enable save it", signers.ErrUnavailable, err)
 	case codes.ResourceExhausted:
 		return fmt.Errorf("%w: %w\nhint: a quota of the project is used up", signers.ErrBusy, err)
 	case codes.DeadlineExceeded:

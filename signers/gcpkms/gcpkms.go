@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,15 +31,20 @@ import (
 	"github.com/signetd/signet/signers/handles"
 )
 
-// label marks the keys that are ours.
+// label marks the keys that are ours: its value is the id that the key was made
+// for. A key that is only called so is not ours.
 const label = "signet"
 
-var keyRing = regexp.MustCompile(`^projects/[^/]+/locations/[^/]+/keyRings/[^/]+$`)
+var (
+	keyRing    = regexp.MustCompile(`^projects/[^/]+/locations/[^/]+/keyRings/[^/]+$`)
+	connection = regexp.MustCompile(`^projects/[^/]+/locations/[^/]+/ekmConnections/[^/]+$`)
+)
 
 // A Config says where keys are. A zero field has its default.
 type Config struct {
 	KeyRing    string        // projects/P/locations/L/keyRings/R; required
-	Protection string        // "HSM", the default, or "SOFTWARE"
+	Protection string        // that every key must have: "HSM", the default, "SOFTWARE", "EXTERNAL" or "EXTERNAL_VPC"
+	Connection string        // projects/P/locations/L/ekmConnections/C: where EXTERNAL_VPC keys are made
 	Endpoint   string        // a fake's host:port, on loopback and without TLS
 	Timeout    time.Duration // of a request whose caller has set no deadline; 10 s
 	Generation time.Duration // for how long a new version may be generated; 60 s
@@ -57,8 +63,10 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("gcpkms: Config.Now is required")
 	case !keyRing.MatchString(c.KeyRing):
 		return c, fmt.Errorf("gcpkms: key ring %q: not projects/P/locations/L/keyRings/R", c.KeyRing)
-	case c.Protection != "HSM" && c.Protection != "SOFTWARE":
-		return c, fmt.Errorf("gcpkms: protection %q: not HSM or SOFTWARE", c.Protection)
+	case !slices.Contains([]string{"HSM", "SOFTWARE", "EXTERNAL", "EXTERNAL_VPC"}, c.Protection):
+		return c, fmt.Errorf("gcpkms: protection %q: not HSM, SOFTWARE, EXTERNAL or EXTERNAL_VPC", c.Protection)
+	case c.Connection != "" && (c.Protection != "EXTERNAL_VPC" || !connection.MatchString(c.Connection)):
+		return c, fmt.Errorf("gcpkms: connection %q: not projects/P/locations/L/ekmConnections/C, with protection EXTERNAL_VPC", c.Connection)
 	}
 	if addr, err := netip.ParseAddrPort(c.Endpoint); c.Endpoint != "" && (err != nil || !addr.Addr().IsLoopback()) {
 		return c, fmt.Errorf("gcpkms: endpoint %q is not an address on loopback\nhint: it has no TLS and no credentials: it is for tests", c.Endpoint)
@@ -66,8 +74,8 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// A Backend is the keys of one key ring. It implements signers.Backend, Lister
-// and Surveyor.
+// A Backend is the keys of one key ring. It implements signers.Backend, Lister,
+// Surveyor, Adopter and Prover.
 type Backend struct {
 	cfg    Config
 	kms    *kms.KeyManagementClient
@@ -83,7 +91,8 @@ func Open(ctx context.Context, cfg Config) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	var options []option.ClientOption
+	watched := &line{now: cfg.Now}
+	options := watched.options()
 	if cfg.Endpoint != "" {
 		options = append(options, option.WithEndpoint(cfg.Endpoint), option.WithoutAuthentication(),
 			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
@@ -145,18 +154,11 @@ func (b *Backend) Open(ctx context.Context, id signers.KeyID, alg signers.Algori
 }
 
 func (b *Backend) open(ctx context.Context, id signers.KeyID, alg signers.Algorithm, a algorithm) (*Key, error) {
-	live, err := b.versions(ctx, id)
+	v, err := b.find(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if len(live) == 0 {
-		return nil, signers.ErrNotFound
-	}
-	if len(live) > 1 {
-		return nil, fmt.Errorf("%d versions can sign: %w\nhint: one of them is not ours: see who made it in the audit log", len(live), signers.ErrMismatch)
-	}
-	v, err := b.generated(ctx, live[0])
-	if err != nil {
+	if v, err = b.generated(ctx, id, v); err != nil {
 		return nil, err
 	}
 	if err := b.admit(v, a); err != nil {
@@ -165,43 +167,94 @@ func (b *Backend) open(ctx context.Context, id signers.KeyID, alg signers.Algori
 	return b.handle(ctx, id, alg, v)
 }
 
+// find is the one version of a key that is not destroyed, nor on its way there;
+// of an adopted key the version that its id names.
+func (b *Backend) find(ctx context.Context, id signers.KeyID) (*kmspb.CryptoKeyVersion, error) {
+	all, err := b.every(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	live := slices.DeleteFunc(slices.Clone(all), func(v *kmspb.CryptoKeyVersion) bool { return !living(v) })
+	switch {
+	case len(live) == 0:
+		return nil, gone(all)
+	case len(live) > 1:
+		return nil, fmt.Errorf("%d versions can sign: %w\nhint: one of them is not ours, or was restored: see who did it in the audit log, and disable or destroy it", len(live), signers.ErrMismatch)
+	}
+	return live[0], nil
+}
+
+// gone says why a key has no version that can sign: the last one may still be
+// saved.
+func gone(all []*kmspb.CryptoKeyVersion) error {
+	if len(all) == 0 {
+		return signers.ErrNotFound
+	}
+	switch v := all[len(all)-1]; v.GetState() { //nolint:exhaustive // the others are gone for good
+	case kmspb.CryptoKeyVersion_DESTROY_SCHEDULED:
+		return fmt.Errorf("it is scheduled for destruction on %s: %w\nhint: until then this saves it: gcloud kms keys versions restore %s, then enable", v.GetDestroyTime().AsTime().Format("2006-01-02"), signers.ErrNotFound, flags(v))
+	case kmspb.CryptoKeyVersion_GENERATION_FAILED:
+		return fmt.Errorf("it was never generated (%s): %w", v.GetGenerationFailureReason(), signers.ErrNotFound)
+	}
+	return signers.ErrNotFound
+}
+
+// flags name a version to gcloud.
+func flags(v *kmspb.CryptoKeyVersion) string {
+	p := strings.Split(v.GetName(), "/") // projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N
+	if len(p) != 10 {
+		return v.GetName()
+	}
+	return fmt.Sprintf("%s --key %s --keyring %s --location %s --project %s", p[9], p[7], p[5], p[3], p[1])
+}
+
+// living reports whether a version is not destroyed, nor on its way there.
+func living(v *kmspb.CryptoKeyVersion) bool {
+	switch v.GetState() { //nolint:exhaustive // the others can't come back by themselves
+	case kmspb.CryptoKeyVersion_ENABLED, kmspb.CryptoKeyVersion_DISABLED,
+		kmspb.CryptoKeyVersion_PENDING_GENERATION, kmspb.CryptoKeyVersion_PENDING_IMPORT:
+		return true
+	}
+	return false
+}
+
 // versions are those of a key that are not destroyed, nor on their way there.
-func (b *Backend) versions(ctx context.Context, id signers.KeyID) (live []*kmspb.CryptoKeyVersion, err error) {
-	all := b.kms.ListCryptoKeyVersions(ctx, &kmspb.ListCryptoKeyVersionsRequest{Parent: b.name(id)})
+func (b *Backend) versions(ctx context.Context, id signers.KeyID) ([]*kmspb.CryptoKeyVersion, error) {
+	all, err := b.every(ctx, id)
+	return slices.DeleteFunc(all, func(v *kmspb.CryptoKeyVersion) bool { return !living(v) }), err
+}
+
+// every is all versions of a key, the oldest first; of an adopted one, its own.
+// Only FULL has the attestation.
+func (b *Backend) every(ctx context.Context, id signers.KeyID) (all []*kmspb.CryptoKeyVersion, err error) {
+	key, number := adopted(id)
+	pages := b.kms.ListCryptoKeyVersions(ctx, &kmspb.ListCryptoKeyVersionsRequest{Parent: b.name(key), View: kmspb.CryptoKeyVersion_FULL})
 	for {
-		v, err := all.Next()
+		v, err := pages.Next()
 		switch {
 		case errors.Is(err, iterator.Done):
-			return live, nil
+			return all, nil
 		case err != nil:
 			return nil, meaning(err)
 		}
-		switch v.GetState() { //nolint:exhaustive // the others can't come back by themselves
-		case kmspb.CryptoKeyVersion_ENABLED, kmspb.CryptoKeyVersion_DISABLED,
-			kmspb.CryptoKeyVersion_PENDING_GENERATION, kmspb.CryptoKeyVersion_PENDING_IMPORT:
-			live = append(live, v)
+		if number == "" || strings.HasSuffix(v.GetName(), "/"+number) {
+			all = append(all, v)
 		}
 	}
 }
 
 // generated waits until a version is.
-func (b *Backend) generated(ctx context.Context, v *kmspb.CryptoKeyVersion) (*kmspb.CryptoKeyVersion, error) {
+func (b *Backend) generated(ctx context.Context, id signers.KeyID, v *kmspb.CryptoKeyVersion) (*kmspb.CryptoKeyVersion, error) {
 	for pause := 20 * time.Millisecond; v.GetState() == kmspb.CryptoKeyVersion_PENDING_GENERATION; pause = min(2*pause, time.Second) {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil, fmt.Errorf("it is still being generated: %w", ctx.Err())
 		}
-		id := strings.TrimPrefix(v.GetName(), b.cfg.KeyRing+"/cryptoKeys/")
-		id, _, _ = strings.Cut(id, "/")
-		live, err := b.versions(ctx, signers.KeyID(id))
-		if err != nil {
+		var err error
+		if v, err = b.find(ctx, id); err != nil {
 			return nil, err
 		}
-		if len(live) != 1 {
-			return nil, signers.ErrNotFound
-		}
-		v = live[0]
 	}
 	return v, nil
 }
@@ -222,7 +275,7 @@ func (b *Backend) Destroy(ctx context.Context, id signers.KeyID) error {
 		return nil
 	}
 	for _, v := range live {
-		err = errors.Join(err, b.destroy(ctx, v))
+		err = errors.Join(err, b.destroy(ctx, id, v))
 	}
 	if err != nil {
 		return fmt.Errorf("gcpkms: destroy %q: %w", id, err)
@@ -230,8 +283,8 @@ func (b *Backend) Destroy(ctx context.Context, id signers.KeyID) error {
 	return nil
 }
 
-func (b *Backend) destroy(ctx context.Context, v *kmspb.CryptoKeyVersion) error {
-	v, err := b.generated(ctx, v) // or it could not be destroyed
+func (b *Backend) destroy(ctx context.Context, id signers.KeyID, v *kmspb.CryptoKeyVersion) error {
+	v, err := b.generated(ctx, id, v) // or it could not be destroyed
 	if errors.Is(err, signers.ErrNotFound) {
 		return nil
 	}
@@ -260,7 +313,7 @@ func (b *Backend) List(ctx context.Context) (ids []signers.KeyID, err error) {
 			return nil, fmt.Errorf("gcpkms: list: %w", meaning(err))
 		}
 		id := signers.KeyID(strings.TrimPrefix(k.GetName(), b.cfg.KeyRing+"/cryptoKeys/"))
-		if k.GetLabels()[label] == "" || id.Check() != nil {
+		if k.GetLabels()[label] != string(id) || id.Check() != nil {
 			continue
 		}
 		live, err := b.versions(ctx, id)

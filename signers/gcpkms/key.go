@@ -3,6 +3,7 @@ package gcpkms
 import (
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -56,7 +57,9 @@ func (b *Backend) protection() kmspb.ProtectionLevel {
 func (b *Backend) admit(v *kmspb.CryptoKeyVersion, a algorithm) error {
 	switch {
 	case v.GetState() != kmspb.CryptoKeyVersion_ENABLED:
-		return fmt.Errorf("its state is %s: %w\nhint: enable it, if nobody disabled it for a reason: gcloud kms keys versions enable", v.GetState(), signers.ErrUnavailable)
+		return fmt.Errorf("its state is %s: %w\nhint: enable it, if nobody disabled it for a reason: gcloud kms keys versions enable %s", v.GetState(), signers.ErrUnavailable, flags(v))
+	case strings.HasPrefix(v.GetAlgorithm().String(), "PQ_SIGN_"):
+		return fmt.Errorf("it is a key of %s, and no token format of signet has post-quantum signatures: %w", v.GetAlgorithm(), signers.ErrMismatch)
 	case v.GetAlgorithm() != a:
 		return fmt.Errorf("it is a key of %s: %w", v.GetAlgorithm(), signers.ErrMismatch)
 	case v.GetProtectionLevel() != b.protection():
@@ -111,8 +114,8 @@ func (b *Backend) handle(ctx context.Context, id signers.KeyID, alg signers.Algo
 		return nil, err
 	}
 	attested := []string{"ProtectionLevel=" + v.GetProtectionLevel().String(), "Algorithm=" + v.GetAlgorithm().String(), "Name=" + v.GetName()}
-	if a := v.GetAttestation(); a != nil {
-		attested = append(attested, fmt.Sprintf("Attestation=%s,%d bytes", a.GetFormat(), len(a.GetContent())))
+	if a := v.GetAttestation(); len(a.GetContent()) > 0 {
+		attested = append(attested, fmt.Sprintf("Attestation=%s,sha256:%x", a.GetFormat(), sha256.Sum256(a.GetContent())))
 	}
 	return &Key{backend: b, id: id, alg: alg, version: v.GetName(), public: public, attested: attested, life: b.given.Of(id)}, nil
 }
