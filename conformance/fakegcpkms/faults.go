@@ -124,6 +124,7 @@ func (s *Server) intercept(ctx context.Context, in any, info *grpc.UnaryServerIn
 		select {
 		case <-time.After(f.Delay):
 		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	case Lose, Corrupt, Forge, OtherName, Unverified, Cut, BadPEM:
 	}
