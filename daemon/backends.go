@@ -99,7 +99,7 @@ func openAWSKMS(ctx context.Context, d *Daemon, b config.Backend) (signers.Backe
 func openGCPKMS(ctx context.Context, d *Daemon, b config.Backend) (signers.Backend, error) {
 	g := b.GCPKMS
 	backend, err := gcpkms.Open(ctx, gcpkms.Config{
-		KeyRing: g.KeyRing, Protection: g.Protection, Endpoint: g.Endpoint, Generation: g.Generation.D(), Now: now, Log: d.log,
+		KeyRing: g.KeyRing, Protection: g.Protection, Connection: g.Connection, Endpoint: g.Endpoint, Generation: g.Generation.D(), Now: now, Log: d.log,
 	})
 	if err != nil {
 		return nil, err

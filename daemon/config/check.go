@@ -225,7 +225,13 @@ func (k checker) within(field string, d Duration, most time.Duration, why string
 
 // short is a duration without the zeros that Go's has.
 func short(d time.Duration) string {
-	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
+	s := d.String()
+	for _, zero := range []string{"m0s", "h0m"} { // "10m0s" is 10m, and "30s" stays
+		if strings.HasSuffix(s, zero) {
+			s = s[:len(s)-2]
+		}
+	}
+	return s
 }
 
 func (k checker) oneOf(field, value string, allowed ...string) {

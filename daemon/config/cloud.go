@@ -11,6 +11,7 @@ import (
 var (
 	region      = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
 	keyRing     = regexp.MustCompile(`^projects/[^/]+/locations/[^/]+/keyRings/[^/]+$`)
+	connection  = regexp.MustCompile(`^projects/[^/]+/locations/[^/]+/ekmConnections/[^/]+$`)
 	aliasPrefix = regexp.MustCompile(`^[a-zA-Z0-9:/_-]{1,100}$`)
 )
 
@@ -54,7 +55,10 @@ func (k checker) gcpkms(at string, g GCPKMS) {
 	if k.need(at+".key_ring", g.KeyRing != "", form) && !keyRing.MatchString(g.KeyRing) {
 		k.wrong(at+".key_ring", quote(g.KeyRing)+" is no key ring", form)
 	}
-	k.oneOf(at+".protection", g.Protection, "", "HSM", "SOFTWARE")
+	k.oneOf(at+".protection", g.Protection, "", "HSM", "SOFTWARE", "EXTERNAL", "EXTERNAL_VPC")
+	if g.Connection != "" && (g.Protection != "EXTERNAL_VPC" || !connection.MatchString(g.Connection)) {
+		k.wrong(at+".connection", quote(g.Connection)+" is no EKM connection for this protection level", "projects/PROJECT/locations/LOCATION/ekmConnections/CONNECTION, with protection: EXTERNAL_VPC")
+	}
 	if addr, err := netip.ParseAddrPort(g.Endpoint); g.Endpoint != "" && (err != nil || !addr.Addr().IsLoopback()) {
 		k.wrong(at+".endpoint", quote(g.Endpoint)+" is not an address on loopback", "leave it out: it has neither TLS nor credentials, and is for tests")
 	}

@@ -98,7 +98,8 @@ type AWSKMS struct {
 // the default ones are used.
 type GCPKMS struct {
 	KeyRing    string   `yaml:"key_ring" jsonschema:"required" jsonschema_description:"projects/PROJECT/locations/LOCATION/keyRings/RING. Names in it are never free again."`
-	Protection string   `yaml:"protection,omitempty" jsonschema:"enum=HSM,enum=SOFTWARE" jsonschema_description:"Protection level that every key must have: HSM, the default, or SOFTWARE."`
+	Protection string   `yaml:"protection,omitempty" jsonschema:"enum=HSM,enum=SOFTWARE,enum=EXTERNAL,enum=EXTERNAL_VPC" jsonschema_description:"Protection level that every key must have: HSM, the default, SOFTWARE, EXTERNAL (keys are made in the external key manager and adopted) or EXTERNAL_VPC."`
+	Connection string   `yaml:"connection,omitempty" jsonschema_description:"projects/PROJECT/locations/LOCATION/ekmConnections/CONNECTION: where keys of EXTERNAL_VPC are made. Without it they are adopted."`
 	Endpoint   string   `yaml:"endpoint,omitempty" jsonschema_description:"For tests: address and port of a fake on loopback, without TLS and credentials."`
 	Generation Duration `yaml:"generation,omitempty" jsonschema_description:"For how long a new key may be generated; 1m if absent."`
 }

@@ -96,7 +96,7 @@ backends:
     limits: {in_flight: 1, rate: 2, failures: 3, pause: 1s}
     health: {every: 1s, timeout: 1s, off: true}
   - {name: d, type: awskms, awskms: {region: eu-central-1, alias_prefix: p, endpoint: e, allow_endpoint: true, delete_after_days: 7, settle: 1s}}
-  - {name: e, type: gcpkms, gcpkms: {key_ring: r, protection: HSM, endpoint: e, generation: 1s}}
+  - {name: e, type: gcpkms, gcpkms: {key_ring: r, protection: HSM, connection: c, endpoint: e, generation: 1s}}
 keys: [{name: k, backend: b, algorithm: ed25519, format: jwt, allow_blind_signing: true}]
 profiles:
   - name: p
