@@ -51,13 +51,26 @@ func isJWS(tbs []byte) bool {
 	return found && err == nil && bytes.HasPrefix(bytes.TrimSpace(header), []byte("{"))
 }
 
-// isPAE: PASETO's count of pieces, and a first piece such as "v4.public.".
+// isPAE: PASETO's count of pieces, and a first piece such as "v4.public.", or a
+// second one after v3's compressed public key.
 func isPAE(tbs []byte) bool {
 	if len(tbs) < 16 || binary.LittleEndian.Uint64(tbs) > 16 {
 		return false
 	}
-	n := binary.LittleEndian.Uint64(tbs[8:])
-	return n >= 3 && n <= 32 && uint64(len(tbs)) >= 16+n && tbs[16] == 'v' && bytes.IndexByte(tbs[16:16+n], '.') >= 0
+	const point = 49
+	if n := binary.LittleEndian.Uint64(tbs[8:]); n == point && len(tbs) >= 16+point {
+		return isHeader(tbs[16+point:])
+	}
+	return isHeader(tbs[8:])
+}
+
+// isHeader: a piece of a PAE that begins as PASETO's headers do.
+func isHeader(piece []byte) bool {
+	if len(piece) < 9 {
+		return false
+	}
+	n, rest := binary.LittleEndian.Uint64(piece), piece[8:]
+	return n >= 3 && n <= 32 && uint64(len(rest)) >= n && rest[0] == 'v' && bytes.IndexByte(rest[:n], '.') >= 0
 }
 
 // sshString reads a string (RFC 4251 section 5).

@@ -54,6 +54,7 @@ func TestWhatAnotherVerifierWouldTakeIsSeen(t *testing.T) {
 	exchange := append(make([]byte, 64), 3, 0, 29, 32)
 	for name, tbs := range map[string][]byte{
 		"a JWS with a bare payload":   []byte("eyJhbGciOiJFUzI1NiIsImI2NCI6ZmFsc2V9.\x00\xff."),
+		"a PASETO of version 3":       pae("\x02"+strings.Repeat("x", 48), "v3.public.", "{}", "", ""),
 		"a TLS 1.2 key exchange":      append(exchange, make([]byte, 32)...),
 		"a revocation list":           []byte("SSHKRL\n\x00"),
 		"a SEQUENCE without a length": {0x30, 0x80, 1, 0, 0},

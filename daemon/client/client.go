@@ -199,6 +199,13 @@ func (c *Client) PublicKeys(ctx context.Context, profile string) ([]PublicKey, [
 	return keys, reply.GetJwks(), nil
 }
 
+// PASERK returns the keys that verify a profile's PASETOs, k4.public.… or
+// k3.public.… each. An empty profile means every published key of that format.
+func (c *Client) PASERK(ctx context.Context, profile string) ([]string, error) {
+	reply, err := c.api.PublicKeys(ctx, &signetv1.PublicKeysRequest{Profile: profile})
+	return reply.GetPaserk(), err
+}
+
 // DialAdmin returns a connection to admin.sock and its service. Close the
 // connection when done.
 func DialAdmin(socket string) (signetv1.AdminClient, *grpc.ClientConn, error) {

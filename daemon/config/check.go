@@ -139,6 +139,7 @@ func (k checker) keys(c *Config) {
 		k.refers(at+".backend", key.Backend, "backends", backends)
 		k.oneOf(at+".format", key.Format, formatNames(c)...)
 		k.algorithm(at+".algorithm", key.Algorithm)
+		k.fits(at+".algorithm", key)
 		k.blind(at, key)
 	}
 }
@@ -146,6 +147,15 @@ func (k checker) keys(c *Config) {
 func (k checker) algorithm(field, name string) {
 	if _, err := signers.Algorithm(name).Params(); err != nil {
 		k.wrong(field, quote(name)+" is not known", "one of "+joined(signers.Algorithms()))
+	}
+}
+
+// fits wants an algorithm that the key's format signs with: a key of another
+// would be made and published, and never sign.
+func (k checker) fits(field string, key Key) {
+	all, limited := Algorithms[key.Format]
+	if a := signers.Algorithm(key.Algorithm); limited && !slices.Contains(all, a) && slices.Contains(signers.Algorithms(), a) {
+		k.wrong(field, "format "+key.Format+" does not sign with "+key.Algorithm, "one of "+joined(all))
 	}
 }
 

@@ -7,11 +7,24 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/signetd/signet/signers"
 )
 
 // Formats are the token formats that are compiled in: no plug-in may take the
 // name of one.
 var Formats = []string{"jwt", formatPASETO, formatSSH}
+
+// Algorithms are those of each compiled-in format that does not sign with all
+// that signet knows.
+var Algorithms = map[string][]signers.Algorithm{
+	formatPASETO: {signers.ECDSAP384, signers.Ed25519},
+	formatSSH: {
+		signers.ECDSAP256, signers.ECDSAP384, signers.ECDSAP521, signers.Ed25519,
+		"rsa2048-pkcs1-sha256", "rsa2048-pkcs1-sha512", "rsa3072-pkcs1-sha256", "rsa3072-pkcs1-sha512",
+		"rsa4096-pkcs1-sha256", "rsa4096-pkcs1-sha512",
+	},
+}
 
 // Containments are what keeps a plug-in's process to itself, by name: what a
 // machine may lack only if the configuration accepts it.

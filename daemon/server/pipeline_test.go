@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
@@ -41,6 +42,7 @@ import (
 type rig struct {
 	t       *testing.T
 	dir     string
+	shape   shape
 	client  *client.Client
 	admin   signetv1.AdminClient
 	backend *softkey.Backend
@@ -55,11 +57,11 @@ type rig struct {
 
 // Describe and Prepare make the rig an issuer: the real one, spoiled.
 func (r *rig) Describe(ctx context.Context) (plugins.Description, error) {
-	return jwt.New().Describe(ctx)
+	return r.shape.issuer.Describe(ctx)
 }
 
 func (r *rig) Prepare(ctx context.Context, g plugins.Grant, k plugins.VerifyingKey) (plugins.Draft, error) {
-	d, err := jwt.New().Prepare(ctx, g, k)
+	d, err := r.shape.issuer.Prepare(ctx, g, k)
 	if r.spoil != nil {
 		r.spoil(&d)
 	}
@@ -83,20 +85,35 @@ func must[T any](t *testing.T) func(T, error) T {
 
 func newRig(t *testing.T, rights ...server.Right) *rig {
 	t.Helper()
+	return newRigOf(t, shape{"jwt", "at+jwt", signers.ECDSAP256, jwt.New(), jwt.NewInspector(), nil}, rights...)
+}
+
+// A shape is the format of a rig's one profile.
+type shape struct {
+	format, typ string
+	algorithm   signers.Algorithm
+	issuer      plugins.Issuer
+	inspector   plugins.Inspector
+	kid         func(string, crypto.PublicKey) (string, error)
+}
+
+func newRigOf(t *testing.T, s shape, rights ...server.Right) *rig {
+	t.Helper()
 	dir := must[string](t)(os.MkdirTemp("", "sg"))
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	r := &rig{t: t, dir: dir}
+	r := &rig{t: t, dir: dir, shape: s}
 	r.now.Store(1767323045)
 	uid := uint32(os.Getuid())
 	gate := must[*policy.Gate](t)(policy.New([]policy.Profile{{
-		Name: "ci", Key: "ci", Format: "jwt", Type: "at+jwt", Issuer: "https://signet.example",
+		Name: "ci", Key: "ci", Format: s.format, Type: s.typ, Issuer: "https://signet.example",
 		Callers: []policy.CallerRule{{UID: &uid}}, Audiences: []string{"https://api.example"},
 		Scopes: []string{"read"}, Subjects: []string{"ci/*"}, MaxTTL: 15 * time.Minute,
+		AllowAssertion: s.format == "paseto",
 	}}, policy.Options{Now: r.clock, Rand: rand.Reader}))
 	r.backend = must[*softkey.Backend](t)(softkey.Open(t.Context(), softkey.Options{}))
 	store := must[*filestore.Store](t)(filestore.Open(filepath.Join(dir, "keyring"), filestore.Options{}))
 	r.ring = must[*keyring.Ring](t)(keyring.Open(t.Context(), store, map[string]signers.Backend{"main": r.backend},
-		keyring.Options{Now: r.clock, Rand: rand.Reader, LeadTime: time.Minute, Drain: 30 * time.Second}))
+		keyring.Options{Now: r.clock, Rand: rand.Reader, LeadTime: time.Minute, Drain: 30 * time.Second, Kid: s.kid}))
 	sink, tail, err := audit.OpenFile(audit.FileOptions{Dir: filepath.Join(dir, "ledger"), Fault: func(op string) error {
 		if r.full.Load() && op != "truncate" {
 			return syscall.ENOSPC
@@ -107,13 +124,13 @@ func newRig(t *testing.T, rights ...server.Right) *rig {
 		t.Fatal(err)
 	}
 	r.ledger = must[*audit.Log](t)(audit.Open(sink, audit.Options{Tail: tail, Now: r.clock}))
-	r.formats = map[string]server.Format{"jwt": {Issuer: r, Reader: server.BuiltIn{Inspector: jwt.NewInspector()}}}
+	r.formats = map[string]server.Format{s.format: {Issuer: r, Reader: server.BuiltIn{Inspector: s.inspector}}}
 	r.serve(&server.Pipeline{
 		Gate: gate, Ring: r.ring, Ledger: r.ledger, Metrics: metrics.New("test", "ci"),
 		Formats: r.formats,
 		Log:     slog.New(slog.DiscardHandler), Now: r.clock,
 	}, rights)
-	spec := keyring.Spec{Backend: "main", Algorithm: signers.ECDSAP256, Format: "jwt"}
+	spec := keyring.Spec{Backend: "main", Algorithm: s.algorithm, Format: s.format}
 	v := must[keyring.Version](t)(r.ring.Create(t.Context(), "ci", spec))
 	must[keyring.Version](t)(r.ring.Activate(t.Context(), "ci", v.Number, keyring.Activation{Keep: 15 * time.Minute}))
 	return r

@@ -10,6 +10,7 @@ import (
 	"github.com/signetd/signet/keyring"
 	"github.com/signetd/signet/plugins"
 	"github.com/signetd/signet/plugins/jwt"
+	"github.com/signetd/signet/plugins/paseto"
 )
 
 // PublicKeys answers from memory, never from a back-end: an unknown kid can
@@ -43,8 +44,17 @@ func (p *Pipeline) publicKeys(profile string) (*signetv1.PublicKeysReply, error)
 				Key: name, Version: uint32(v.Number), Kid: v.Kid, //nolint:gosec // version numbers start at 1 and count rotations
 				Algorithm: string(v.Algorithm), State: string(v.State), Public: der,
 			})
-			if format == jwt.Format {
+			// A key is published in the form of its own format alone: another
+			// format's verifiers must not come by it.
+			switch format {
+			case jwt.Format:
 				set = append(set, plugins.VerifyingKey{ID: v.Kid, Algorithm: v.Algorithm, Public: v.Public})
+			case paseto.Format:
+				text, err := paseto.PublicPASERK(v.Public)
+				if err != nil {
+					return nil, fmt.Errorf("key %q version %d: %w", name, v.Number, err)
+				}
+				reply.Paserk = append(reply.Paserk, text)
 			}
 		}
 	}

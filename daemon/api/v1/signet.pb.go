@@ -868,8 +868,10 @@ func (x *PublicKeysRequest) GetProfile() string {
 type PublicKeysReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Keys  []*PublicKey           `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
-	// RFC 7517 JWK Set with the same keys.
-	Jwks          []byte `protobuf:"bytes,2,opt,name=jwks,proto3" json:"jwks,omitempty"`
+	// RFC 7517 JWK Set with those of the keys that sign JWTs.
+	Jwks []byte `protobuf:"bytes,2,opt,name=jwks,proto3" json:"jwks,omitempty"`
+	// PASERK with those that sign PASETOs: k4.public.… or k3.public.… each.
+	Paserk        []string `protobuf:"bytes,3,rep,name=paserk,proto3" json:"paserk,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -914,6 +916,13 @@ func (x *PublicKeysReply) GetKeys() []*PublicKey {
 func (x *PublicKeysReply) GetJwks() []byte {
 	if x != nil {
 		return x.Jwks
+	}
+	return nil
+}
+
+func (x *PublicKeysReply) GetPaserk() []string {
+	if x != nil {
+		return x.Paserk
 	}
 	return nil
 }
@@ -2365,10 +2374,11 @@ const file_signet_proto_rawDesc = "" +
 	"\x05reply\x18\x02 \x01(\v2\x14.signet.v1.SignReplyR\x05reply\x12,\n" +
 	"\arefusal\x18\x03 \x01(\v2\x12.signet.v1.RefusalR\arefusal\"-\n" +
 	"\x11PublicKeysRequest\x12\x18\n" +
-	"\aprofile\x18\x01 \x01(\tR\aprofile\"O\n" +
+	"\aprofile\x18\x01 \x01(\tR\aprofile\"g\n" +
 	"\x0fPublicKeysReply\x12(\n" +
 	"\x04keys\x18\x01 \x03(\v2\x14.signet.v1.PublicKeyR\x04keys\x12\x12\n" +
-	"\x04jwks\x18\x02 \x01(\fR\x04jwks\"\x95\x01\n" +
+	"\x04jwks\x18\x02 \x01(\fR\x04jwks\x12\x16\n" +
+	"\x06paserk\x18\x03 \x03(\tR\x06paserk\"\x95\x01\n" +
 	"\tPublicKey\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x10\n" +

@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signetd/signet/plugins"
 	"github.com/signetd/signet/plugins/jwt"
+	"github.com/signetd/signet/plugins/paseto"
 )
 
 // maxInput bounds what verify and inspect read, in bytes.
@@ -33,12 +35,14 @@ func tokenArg(c *cobra.Command, args []string) (string, error) {
 
 func newVerify() *cobra.Command {
 	var opts jwt.VerifyOptions
+	var pas pasetoFlags
 	c := &cobra.Command{
 		Use:   "verify [TOKEN|-]",
 		Short: "Verify a token as a relying party would",
-		Long: `Verifies a JWT against a JWK Set: signature, algorithm, audience, issuer, type
-and times. Without --jwks the set is fetched from the daemon. Exit status 2
-means that the token is not good.`,
+		Long: `Verifies a JWT against a JWK Set, or a PASETO against PASERK public keys:
+signature, algorithm, audience, issuer, type and times. Without --jwks or --keys
+the keys are fetched from the daemon. Exit status 2 means that the token is not
+good.`,
 		Example: `  signet issue ci --subject ci/7 --audience https://api.example | signet verify --audience https://api.example`,
 		Args:    cobra.MaximumNArgs(1),
 	}
@@ -47,7 +51,8 @@ means that the token is not good.`,
 	f.StringVar(&opts.Issuer, "issuer", "", "the issuer that you accept (iss); empty accepts any")
 	f.StringVar(&opts.Type, "type", "", "the type that you accept (typ); empty accepts any")
 	f.DurationVar(&opts.Leeway, "leeway", 0, "how far clocks may be apart")
-	set := f.String("jwks", "", "file with a JWK Set; the daemon's own if empty")
+	set := f.String("jwks", "", "JWT: file with a JWK Set; the daemon's own if empty")
+	pas.flags(c)
 	_ = c.MarkFlagRequired("audience") // fails only for a flag that does not exist
 	dir, asJSON := runtimeFlag(c), jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -55,16 +60,22 @@ means that the token is not good.`,
 		if err != nil {
 			return err
 		}
+		opts.Now = time.Now()
+		if paseto.Is(token) {
+			return pas.verify(c, token, *set, *dir, opts, *asJSON)
+		}
+		if err := pas.unused(); err != nil {
+			return err
+		}
 		keys, err := keySet(c, *set, *dir)
 		if err != nil {
 			return err
 		}
-		opts.Now = time.Now()
 		good, err := jwt.Verify(token, keys, opts)
 		if err != nil {
 			return exitCode{err, 2}
 		}
-		return printVerified(c, good, *asJSON)
+		return printVerified(c, verified{good.Grant, good.Kid, good.Algorithm, good.Payload}, *asJSON)
 	}
 	return c
 }
@@ -99,6 +110,9 @@ func newInspect() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if paseto.Is(token) {
+			return inspectPASETO(c, token, *asJSON)
+		}
 		said, err := jwt.Describe(token)
 		if err != nil {
 			return exitCode{err, 2}
@@ -108,13 +122,21 @@ func newInspect() *cobra.Command {
 	return c
 }
 
+// A verified token is a good one, of either format.
+type verified struct {
+	plugins.Grant
+
+	kid, alg string
+	payload  []byte
+}
+
 // printVerified prints what a good token says.
-func printVerified(c *cobra.Command, v jwt.Verified, asJSON bool) error {
+func printVerified(c *cobra.Command, v verified, asJSON bool) error {
 	w := c.OutOrStdout()
 	if asJSON {
-		return emit(w, map[string]any{"good": true, "kid": v.Kid, "alg": v.Algorithm, "typ": v.Type, "claims": json.RawMessage(v.Payload)})
+		return emit(w, map[string]any{"good": true, "kid": v.kid, "alg": v.alg, "typ": v.Type, "claims": json.RawMessage(v.payload)})
 	}
-	fmt.Fprintf(w, "%s: signed with %s by kid %s\n", green(w, "good"), v.Algorithm, v.Kid)
+	fmt.Fprintf(w, "%s: signed with %s by kid %s\n", green(w, "good"), v.alg, v.kid)
 	rows := [][]string{
 		{"issuer", v.Issuer}, {"subject", v.Subject}, {"audience", strings.Join(v.Audience, ", ")},
 		{"scope", strings.Join(v.Scope, " ")}, {"type", v.Type}, {"token id", v.TokenID},
@@ -135,12 +157,19 @@ func printSaid(c *cobra.Command, said jwt.Said, asJSON bool) error {
 	if asJSON {
 		return emit(w, map[string]any{"verified": false, "header": said.Header, "claims": said.Claims, "signature_bytes": said.Signature})
 	}
+	return printParts(w, said.Signature, said.Header, said.Claims)
+}
+
+func printParts(w io.Writer, signature int, parts ...json.RawMessage) error {
 	fmt.Fprintln(w, bold(w, "not verified"))
-	for _, part := range []json.RawMessage{said.Header, said.Claims} {
+	for _, part := range parts {
+		if len(part) == 0 {
+			continue
+		}
 		if err := emit(w, part); err != nil {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "signature: %d bytes\n", said.Signature)
+	_, err := fmt.Fprintf(w, "signature: %d bytes\n", signature)
 	return err
 }
