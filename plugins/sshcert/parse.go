@@ -14,7 +14,7 @@ import (
 // form that k's algorithm verifies. One line, one text: base64 of no other
 // form, no comment.
 func (inspector) Parse(t plugins.Token, k plugins.VerifyingKey, _ []byte) (tbs, sig []byte, err error) {
-	name, whole, err := unwrap(t)
+	whole, err := unwrap(t)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -23,7 +23,7 @@ func (inspector) Parse(t plugins.Token, k plugins.VerifyingKey, _ []byte) (tbs, 
 		return nil, nil, refuse("the certificate: %w", err)
 	}
 	cert, ok := key.(*ssh.Certificate)
-	if !ok || cert.Type() != name || !bytes.Equal(cert.Marshal(), whole) {
+	if !ok || !bytes.Equal(cert.Marshal(), whole) {
 		return nil, nil, refuse("the certificate is not in the form that it is written in")
 	}
 	tail := 4 + len(ssh.Marshal(cert.Signature))
@@ -32,25 +32,25 @@ func (inspector) Parse(t plugins.Token, k plugins.VerifyingKey, _ []byte) (tbs, 
 }
 
 // unwrap reads "TYPE BASE64".
-func unwrap(t plugins.Token) (name string, whole []byte, err error) {
+func unwrap(t plugins.Token) ([]byte, error) {
 	if len(t) > plugins.MaxToken {
-		return "", nil, refuse("the certificate has %d bytes, the limit is %d", len(t), plugins.MaxToken)
+		return nil, refuse("the certificate has %d bytes, the limit is %d", len(t), plugins.MaxToken)
 	}
 	kind, encoded, _ := bytes.Cut(t, []byte{' '})
 	// The library passes over line ends, strict or not.
 	if bytes.ContainsAny(encoded, "\r\n") {
-		return "", nil, refuse("the certificate has more than one line")
+		return nil, refuse("the certificate has more than one line")
 	}
-	whole, err = base64.StdEncoding.Strict().AppendDecode(nil, encoded)
+	whole, err := base64.StdEncoding.Strict().AppendDecode(nil, encoded)
 	if err != nil {
-		return "", nil, refuse("the certificate is not TYPE BASE64")
+		return nil, refuse("the certificate is not TYPE BASE64")
 	}
 	// Past the limit of a body there is still a signature.
-	name, err = certType(whole[:min(len(whole), maxBody)])
+	name, err := certType(whole[:min(len(whole), maxBody)])
 	if err == nil && name != string(kind) {
 		err = refuse("the certificate is of another type than its line says")
 	}
-	return name, whole, err
+	return whole, err
 }
 
 // signature turns an SSH signature (RFC 4253 section 6.6, RFC 8332, RFC 5656
