@@ -57,17 +57,17 @@ var mayImport = map[string][]string{
 	"daemon/client":  {"daemon/api/v1", "signers", "signers/stream"},
 	"daemon/server": {
 		"daemon/api/v1", "daemon/audit", "daemon/metrics", "daemon/peer", "daemon/policy",
-		"keyring", "plugins", "plugins/host", "plugins/jwt", "plugins/paseto", "signers", "signers/stream",
+		"keyring", "plugins", "plugins/host", "plugins/jwt", "plugins/paseto", "plugins/sshcert", "signers", "signers/stream",
 	},
 	"daemon": {
 		"daemon/api/v1", "daemon/audit", "daemon/config", "daemon/metrics", "daemon/peer", "daemon/policy",
 		"daemon/secret", "daemon/server", "daemon/tokens", "keyring", "keyring/filestore", "plugins", "plugins/host",
-		"plugins/jwt", "plugins/paseto", "signers", "signers/awskms", "signers/cost", "signers/gcpkms", "signers/guard", "signers/pkcs11", "signers/remote", "signers/softkey",
+		"plugins/jwt", "plugins/paseto", "plugins/sshcert", "signers", "signers/awskms", "signers/cost", "signers/gcpkms", "signers/guard", "signers/pkcs11", "signers/remote", "signers/softkey",
 	},
 	"daemon/cmd/signet": {
 		"conformance", "conformance/report", "conformance/shim", "conformance/signertest",
 		"daemon", "daemon/api/v1", "daemon/audit", "daemon/client", "daemon/cmd/signet/demo", "daemon/config",
-		"plugins", "plugins/host", "plugins/host/sandbox", "plugins/jwt", "plugins/paseto", "plugins/serve", "signers", "signers/remote",
+		"plugins", "plugins/host", "plugins/host/sandbox", "plugins/jwt", "plugins/paseto", "plugins/serve", "plugins/sshcert", "signers", "signers/remote",
 	},
 	"daemon/cmd/signet/demo": {"conformance/softhsm", "daemon/api/v1", "daemon/audit", "daemon/client", "plugins/jwt"},
 

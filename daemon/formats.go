@@ -14,6 +14,7 @@ import (
 	"github.com/signetd/signet/plugins/host"
 	"github.com/signetd/signet/plugins/jwt"
 	"github.com/signetd/signet/plugins/paseto"
+	"github.com/signetd/signet/plugins/sshcert"
 )
 
 // A stock is a token format that is compiled in. Its issuer still runs as a
@@ -26,8 +27,9 @@ type stock struct {
 
 // stocks is the table of formats: a new one is one line.
 var stocks = map[string]stock{
-	jwt.Format:    {jwt.New, jwt.NewInspector, nil},
-	paseto.Format: {paseto.New, paseto.NewInspector, paseto.Kid},
+	jwt.Format:     {jwt.New, jwt.NewInspector, nil},
+	paseto.Format:  {paseto.New, paseto.NewInspector, paseto.Kid},
+	sshcert.Format: {sshcert.New, sshcert.NewInspector, sshcert.Kid},
 }
 
 // StockIssuer returns the issuer of a compiled-in format, for the process that

@@ -206,6 +206,18 @@ func (c *Client) PASERK(ctx context.Context, profile string) ([]string, error) {
 	return reply.GetPaserk(), err
 }
 
+// SSHAuthorities returns the CA keys of a profile's SSH certificates, or of all
+// profiles', each as a line of sshd's TrustedUserCAKeys: "TYPE BASE64
+// KEY@VERSION". Certificates of a key that rotates carry the new CA a lead time
+// after it is listed here.
+func (c *Client) SSHAuthorities(ctx context.Context, profile string) ([]string, error) {
+	reply, err := c.api.PublicKeys(ctx, &signetv1.PublicKeysRequest{Profile: profile})
+	if err != nil {
+		return nil, err
+	}
+	return reply.GetSshCa(), nil
+}
+
 // DialAdmin returns a connection to admin.sock and its service. Close the
 // connection when done.
 func DialAdmin(socket string) (signetv1.AdminClient, *grpc.ClientConn, error) {

@@ -5,12 +5,14 @@ import (
 	"crypto/x509"
 	"fmt"
 	"iter"
+	"slices"
 
 	signetv1 "github.com/signetd/signet/daemon/api/v1"
 	"github.com/signetd/signet/keyring"
 	"github.com/signetd/signet/plugins"
 	"github.com/signetd/signet/plugins/jwt"
 	"github.com/signetd/signet/plugins/paseto"
+	"github.com/signetd/signet/plugins/sshcert"
 )
 
 // PublicKeys answers from memory, never from a back-end: an unknown kid can
@@ -55,6 +57,12 @@ func (p *Pipeline) publicKeys(profile string) (*signetv1.PublicKeysReply, error)
 					return nil, fmt.Errorf("key %q version %d: %w", name, v.Number, err)
 				}
 				reply.Paserk = append(reply.Paserk, text)
+			case sshcert.Format:
+				line, err := sshcert.AuthorizedKey(v.Public)
+				if err != nil {
+					return nil, fmt.Errorf("key %q version %d: %w", name, v.Number, err)
+				}
+				reply.SshCa = append(reply.SshCa, fmt.Sprintf("%s %s@%d", line, name, v.Number))
 			}
 		}
 	}
@@ -87,5 +95,5 @@ func (p *Pipeline) keysOf(profile string) (iter.Seq2[string, string], error) {
 func (p *Pipeline) published(e keyring.Entry) bool {
 	f, served := p.Formats[e.Format]
 	_, builtIn := f.Reader.(BuiltIn)
-	return !e.Blind && (builtIn || !served && e.Format == jwt.Format)
+	return !e.Blind && (builtIn || !served && slices.Contains([]string{jwt.Format, paseto.Format, sshcert.Format}, e.Format))
 }

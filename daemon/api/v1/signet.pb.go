@@ -871,7 +871,10 @@ type PublicKeysReply struct {
 	// RFC 7517 JWK Set with those of the keys that sign JWTs.
 	Jwks []byte `protobuf:"bytes,2,opt,name=jwks,proto3" json:"jwks,omitempty"`
 	// PASERK with those that sign PASETOs: k4.public.… or k3.public.… each.
-	Paserk        []string `protobuf:"bytes,3,rep,name=paserk,proto3" json:"paserk,omitempty"`
+	Paserk []string `protobuf:"bytes,3,rep,name=paserk,proto3" json:"paserk,omitempty"`
+	// Those that sign SSH certificates, "TYPE BASE64 KEY@VERSION" each: lines of
+	// sshd's TrustedUserCAKeys, or of known_hosts behind "@cert-authority HOSTS".
+	SshCa         []string `protobuf:"bytes,4,rep,name=ssh_ca,json=sshCa,proto3" json:"ssh_ca,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -923,6 +926,13 @@ func (x *PublicKeysReply) GetJwks() []byte {
 func (x *PublicKeysReply) GetPaserk() []string {
 	if x != nil {
 		return x.Paserk
+	}
+	return nil
+}
+
+func (x *PublicKeysReply) GetSshCa() []string {
+	if x != nil {
+		return x.SshCa
 	}
 	return nil
 }
@@ -2374,11 +2384,12 @@ const file_signet_proto_rawDesc = "" +
 	"\x05reply\x18\x02 \x01(\v2\x14.signet.v1.SignReplyR\x05reply\x12,\n" +
 	"\arefusal\x18\x03 \x01(\v2\x12.signet.v1.RefusalR\arefusal\"-\n" +
 	"\x11PublicKeysRequest\x12\x18\n" +
-	"\aprofile\x18\x01 \x01(\tR\aprofile\"g\n" +
+	"\aprofile\x18\x01 \x01(\tR\aprofile\"~\n" +
 	"\x0fPublicKeysReply\x12(\n" +
 	"\x04keys\x18\x01 \x03(\v2\x14.signet.v1.PublicKeyR\x04keys\x12\x12\n" +
 	"\x04jwks\x18\x02 \x01(\fR\x04jwks\x12\x16\n" +
-	"\x06paserk\x18\x03 \x03(\tR\x06paserk\"\x95\x01\n" +
+	"\x06paserk\x18\x03 \x03(\tR\x06paserk\x12\x15\n" +
+	"\x06ssh_ca\x18\x04 \x03(\tR\x05sshCa\"\x95\x01\n" +
 	"\tPublicKey\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x10\n" +

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/signetd/signet/plugins"
 	"github.com/signetd/signet/plugins/jwt"
 	"github.com/signetd/signet/plugins/paseto"
+	"github.com/signetd/signet/plugins/sshcert"
 )
 
 // maxInput bounds what verify and inspect read, in bytes.
@@ -36,24 +38,27 @@ func tokenArg(c *cobra.Command, args []string) (string, error) {
 func newVerify() *cobra.Command {
 	var opts jwt.VerifyOptions
 	var pas pasetoFlags
+	var cert certFlags
 	c := &cobra.Command{
 		Use:   "verify [TOKEN|-]",
 		Short: "Verify a token as a relying party would",
 		Long: `Verifies a JWT against a JWK Set, or a PASETO against PASERK public keys:
-signature, algorithm, audience, issuer, type and times. Without --jwks or --keys
-the keys are fetched from the daemon. Exit status 2 means that the token is not
-good.`,
-		Example: `  signet issue ci --subject ci/7 --audience https://api.example | signet verify --audience https://api.example`,
-		Args:    cobra.MaximumNArgs(1),
+signature, algorithm, audience, issuer, type and times; an SSH certificate
+against CA keys: signature, principal, type and times. Without --jwks, --keys or
+--ssh-ca the keys are fetched from the daemon. Exit status 2 means that the token
+is not good.`,
+		Example: `  signet issue ci --subject ci/7 --audience https://api.example | signet verify --audience https://api.example
+  signet verify --principal deploy - < id-cert.pub`,
+		Args: cobra.MaximumNArgs(1),
 	}
 	f := c.Flags()
-	f.StringVar(&opts.Audience, "audience", "", "who you are: the token's aud must contain it (required)")
+	f.StringVar(&opts.Audience, "audience", "", "who you are: the token's aud must contain it (required, but for a certificate)")
 	f.StringVar(&opts.Issuer, "issuer", "", "the issuer that you accept (iss); empty accepts any")
-	f.StringVar(&opts.Type, "type", "", "the type that you accept (typ); empty accepts any")
+	f.StringVar(&opts.Type, "type", "", "the type that you accept (typ; user or host); empty accepts any")
 	f.DurationVar(&opts.Leeway, "leeway", 0, "how far clocks may be apart")
 	set := f.String("jwks", "", "JWT: file with a JWK Set; the daemon's own if empty")
 	pas.flags(c)
-	_ = c.MarkFlagRequired("audience") // fails only for a flag that does not exist
+	cert.flags(c)
 	dir, asJSON := runtimeFlag(c), jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		token, err := tokenArg(c, args)
@@ -61,6 +66,18 @@ good.`,
 			return err
 		}
 		opts.Now = time.Now()
+		if sshcert.IsCertificate(token) {
+			if err := pas.unused(); err != nil {
+				return err
+			}
+			return cert.verify(c, token, *set, *dir, opts, *asJSON)
+		}
+		if err := cert.unused(); err != nil {
+			return err
+		}
+		if opts.Audience == "" {
+			return errors.New("--audience is missing\nhint: say who you are; a token that is for somebody else is not good")
+		}
 		if paseto.Is(token) {
 			return pas.verify(c, token, *set, *dir, opts, *asJSON)
 		}
@@ -109,6 +126,9 @@ func newInspect() *cobra.Command {
 		token, err := tokenArg(c, args)
 		if err != nil {
 			return err
+		}
+		if sshcert.IsCertificate(token) {
+			return printCertificate(c, token, *asJSON)
 		}
 		if paseto.Is(token) {
 			return inspectPASETO(c, token, *asJSON)
