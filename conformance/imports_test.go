@@ -60,6 +60,7 @@ var mayImport = map[string][]string{
 		"keyring", "plugins", "plugins/host", "plugins/jwt", "plugins/paseto", "plugins/sshcert", "signers", "signers/stream",
 	},
 	"daemon": {
+		"plugins/host/sandbox",
 		"daemon/api/v1", "daemon/audit", "daemon/config", "daemon/metrics", "daemon/peer", "daemon/policy",
 		"daemon/secret", "daemon/server", "daemon/tokens", "keyring", "keyring/filestore", "plugins", "plugins/host",
 		"plugins/jwt", "plugins/paseto", "plugins/sshcert", "signers", "signers/awskms", "signers/cost", "signers/gcpkms", "signers/guard", "signers/pkcs11", "signers/remote", "signers/softkey",

@@ -20,7 +20,7 @@ import (
 // newAdmin is the operators' service, from the configuration.
 func (d *Daemon) newAdmin() *server.Admin {
 	a := &server.Admin{
-		Pipeline: d.pipeline, Keys: specs(d.cfg), Keep: d.longest, Parts: d.parts, Backend: d.backendState,
+		Pipeline: d.pipeline, Keys: specs(d.cfg), Keep: d.longest, Parts: d.parts, Backend: d.backendState, Plugins: d.plugins,
 		About: server.About{Version: d.opts.Version, Started: d.started, PricesAsOf: cost.AsOf},
 	}
 	for _, r := range d.cfg.Admins {

@@ -55,7 +55,7 @@ func (d *Daemon) openBackend(ctx context.Context, b config.Backend) (*guard.Back
 // OpenBackend opens one back-end of a configuration, guarded, for a command that
 // needs no daemon. Close it.
 func OpenBackend(ctx context.Context, b config.Backend, log *slog.Logger) (*guard.Backend, error) {
-	d := &Daemon{log: log}
+	d := &Daemon{log: log, modules: map[string]*host.Launcher{}}
 	var err error
 	if d.self, err = os.Open("/proc/self/exe"); err != nil {
 		return nil, fmt.Errorf("own binary: %w", err)
@@ -116,8 +116,12 @@ func openPKCS11(ctx context.Context, d *Daemon, b config.Backend) (signers.Backe
 	if err != nil {
 		return nil, err
 	}
+	confine, err := d.moduleConfinement(b.Name, *b.PKCS11)
+	if err != nil {
+		return nil, err
+	}
 	launcher, err := host.NewLauncher(host.Spec{
-		Name: b.Name, Self: d.self, LaunchArgs: []string{"signet", "launch-backend", "--"}, Args: []string{"backend", b.Type},
+		Name: b.Name, Self: d.self, Confine: confine, Children: &d.children, Args: []string{"backend", b.Type},
 		Handshake:   host.Handshake{Version: remote.Version, Key: remote.CookieKey, Value: remote.CookieValue},
 		Environment: append(b.PKCS11.Environment, moduleEnvironment...),
 		TempDir:     d.sockDir, Log: d.log, Now: now,
@@ -134,6 +138,7 @@ func openPKCS11(ctx context.Context, d *Daemon, b config.Backend) (signers.Backe
 		return nil, err
 	}
 	d.atStop(func() error { launcher.Close(); return nil })
+	d.modules[b.Name] = launcher
 	return backend, nil
 }
 

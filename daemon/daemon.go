@@ -27,6 +27,7 @@ import (
 	"github.com/signetd/signet/keyring"
 	"github.com/signetd/signet/keyring/filestore"
 	"github.com/signetd/signet/plugins/host"
+	"github.com/signetd/signet/plugins/host/sandbox"
 	"github.com/signetd/signet/signers"
 	"github.com/signetd/signet/signers/guard"
 )
@@ -51,8 +52,11 @@ type Daemon struct {
 	ledger   *audit.Log
 	self     *os.File // our own binary, which runs issuers and back-ends
 	sockDir  string   // where their sockets are
+	children sandbox.Children
+	cgroup   *cgroup // nil: none is delegated
 	backends map[string]signers.Backend
 	guards   map[string]*guard.Backend // the same
+	modules  map[string]*host.Launcher // of those that have a process of their own
 	ring     *keyring.Ring
 	gate     *policy.Gate
 	serials  *tokens.Serials // nil where no key makes certificates
@@ -73,7 +77,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) error {
 	d := &Daemon{
 		cfg: cfg, opts: opts, started: now(), metrics: newMetrics(cfg, opts.Version),
 		log: newLog(opts.Stderr, cfg.Log), backends: map[string]signers.Backend{},
-		guards: map[string]*guard.Backend{}, issuers: map[string]*host.Process{}, readers: map[string]server.Reader{},
+		guards: map[string]*guard.Backend{}, modules: map[string]*host.Launcher{}, issuers: map[string]*host.Process{}, readers: map[string]server.Reader{},
 		lifetimes: lifetimes(cfg.Profiles),
 	}
 	err := d.start(ctx)

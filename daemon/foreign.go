@@ -15,8 +15,14 @@ import (
 // read: of the same pinned program, or of another. Without one, every key of
 // the format must have been made to be signed with unread.
 func (d *Daemon) foreignReader(ctx context.Context, format string, p *host.Process) (server.Reader, error) {
-	spec := d.issuerSpec(format)
+	spec, err := d.issuerSpec(format)
+	if err != nil {
+		return nil, err
+	}
 	spec.Name += "-inspector"
+	if spec.Confine, err = d.issuerConfinement(spec.Name, format); err != nil {
+		return nil, err
+	}
 	plugin, _ := d.cfg.PluginOf(format)
 	about, err := p.Describe(ctx)
 	if err != nil {

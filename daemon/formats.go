@@ -56,7 +56,11 @@ func (d *Daemon) launchIssuers(ctx context.Context) error {
 		if d.issuers[k.Format] != nil {
 			continue
 		}
-		p, err := host.Launch(ctx, d.issuerSpec(k.Format))
+		spec, err := d.issuerSpec(k.Format)
+		if err != nil {
+			return fmt.Errorf("issuer %q: %w", k.Format, err)
+		}
+		p, err := host.Launch(ctx, spec)
 		if err != nil {
 			return fmt.Errorf("issuer %q: %w", k.Format, err)
 		}
@@ -79,16 +83,19 @@ func (d *Daemon) reader(ctx context.Context, format string, p *host.Process) (se
 
 // issuerSpec is how the issuer of a format is run: from our own binary, or a
 // plug-in's.
-func (d *Daemon) issuerSpec(format string) host.Spec {
+func (d *Daemon) issuerSpec(format string) (host.Spec, error) {
 	s := host.Spec{
 		Name: format, Self: d.self, Args: []string{"issuer", format},
 		Deadline: d.cfg.Issuers.Deadline.Or(time.Second), TempDir: d.sockDir, Log: d.log, Now: now,
+		Children: &d.children,
 	}
 	if p, ok := d.cfg.PluginOf(format); ok {
 		s.Name, s.Format = p.Name, format
 		run(&s, p.Program())
 	}
-	return s
+	var err error
+	s.Confine, err = d.issuerConfinement(s.Name, format)
+	return s, err
 }
 
 // openSelf opens what processes of ours run.
@@ -98,8 +105,10 @@ func (d *Daemon) openSelf(context.Context) (err error) {
 		return fmt.Errorf("the daemon's own binary: %w", err)
 	}
 	d.atStop(d.self.Close)
-	d.sockDir, err = d.issuerDir()
-	return err
+	if d.sockDir, err = d.issuerDir(); err != nil {
+		return err
+	}
+	return d.openCgroup()
 }
 
 // issuerDir is where issuer processes have their sockets, the daemon's alone.

@@ -65,9 +65,9 @@ func (d *Daemon) openSockets(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		*s.to = l
+		*s.to = d.refuseOwn(l, s.name) //nolint:contextcheck // for as long as the socket is there
 		if s.name == "issue.sock" {
-			*s.to = limit(l, d.log)
+			*s.to = limit(*s.to, d.log)
 		}
 	}
 	return nil

@@ -97,7 +97,7 @@ func (i Issuers) Range() (first, last uint32, err error) {
 	if errA != nil || errB != nil || !plainNumber(low) || !plainNumber(high) || a == 0 || b < a || b >= 1<<32-1 {
 		return 0, 0, fmt.Errorf("%s is no range of uids", quote(i.UIDs))
 	}
-	return uint32(a), uint32(b), nil //nolint:gosec // parsed as 32 bits
+	return uint32(a), uint32(b), nil
 }
 
 func (k checker) issuers(i Issuers) {

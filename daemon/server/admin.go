@@ -26,6 +26,7 @@ type Admin struct {
 	Keep     func(key string) time.Duration         // the longest lifetime that any profile gives the key's tokens
 	Backend  func(name string) string               // the state of a back-end
 	Parts    func(context.Context) []*signetv1.Part // how each back-end, issuer and the ledger are
+	Plugins  func() []*signetv1.Plugin              // the processes that work for the daemon
 	About    About
 
 	surveying sync.Mutex // held while back-ends are looked through for orphans

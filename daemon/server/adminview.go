@@ -32,6 +32,14 @@ func (a *Admin) Status(ctx context.Context, _ *signetv1.StatusRequest) (*signetv
 	}, nil
 }
 
+// ListPlugins says which processes work for the daemon, and what contains each.
+func (a *Admin) ListPlugins(ctx context.Context, _ *signetv1.ListPluginsRequest) (*signetv1.ListPluginsReply, error) {
+	if err := a.view(ctx, RightView, "plugin.list"); err != nil {
+		return nil, err
+	}
+	return &signetv1.ListPluginsReply{Plugins: a.Plugins()}, nil
+}
+
 // Explain says why a request would be allowed or refused, for a caller that
 // need not exist, without signing anything.
 func (a *Admin) Explain(ctx context.Context, r *signetv1.ExplainRequest) (*signetv1.ExplainReply, error) {

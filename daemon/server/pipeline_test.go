@@ -149,6 +149,7 @@ func (r *rig) serve(p *server.Pipeline, rights []server.Right) {
 		Keep:    func(string) time.Duration { return 15 * time.Minute },
 		Backend: func(string) string { return "ready" },
 		Parts:   func(context.Context) []*signetv1.Part { return nil },
+		Plugins: func() []*signetv1.Plugin { return nil },
 	})
 	for name, s := range map[string]*grpc.Server{"issue": issue, "admin": adm} {
 		l := must[net.Listener](r.t)(net.Listen("unix", filepath.Join(r.dir, name)))
@@ -373,6 +374,10 @@ func TestEachMethodOfAdminNeedsItsRight(t *testing.T) {
 		server.RightView: {
 			func(r *rig) error { _, err := r.admin.ListKeys(t.Context(), &signetv1.ListKeysRequest{}); return err },
 			func(r *rig) error { _, err := r.admin.Status(t.Context(), &signetv1.StatusRequest{}); return err },
+			func(r *rig) error {
+				_, err := r.admin.ListPlugins(t.Context(), &signetv1.ListPluginsRequest{})
+				return err
+			},
 		},
 		server.RightPolicy: {func(r *rig) error { _, err := r.admin.Explain(t.Context(), &signetv1.ExplainRequest{}); return err }},
 		server.RightRotate: {

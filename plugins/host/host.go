@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/signetd/signet/plugins/host/sandbox"
 	"github.com/signetd/signet/plugins/wire"
 )
 
@@ -56,6 +57,13 @@ type Spec struct {
 	// languages' gRPC may refuse. The socket's directory is private all the
 	// same, and who listens is checked.
 	PlainGRPC bool
+
+	// Confine is what the kernel keeps the process to. The host adds the
+	// socket's directory and Runtime.
+	Confine sandbox.Confinement
+
+	// Children is where the host keeps the process among others, while it runs; may be nil.
+	Children *sandbox.Children
 
 	Deadline     time.Duration // for one Prepare, a restart included; default 1 s
 	StartTimeout time.Duration // from start to Describe; default 10 s
@@ -101,6 +109,9 @@ func (s Spec) check() (Spec, error) {
 	}
 	if s.Path != "" && s.SHA256 == "" {
 		return s, fmt.Errorf("host: issuer %q: sha256 is required\nhint: sha256sum %s", s.Name, s.Path)
+	}
+	if err := s.Confine.Check(sandbox.Probe()); err != nil {
+		return s, fmt.Errorf("host: issuer %q: %w", s.Name, err)
 	}
 	s = s.withDefaults()
 	if len(s.TempDir) > MaxTempDir {

@@ -281,8 +281,8 @@ func TestWhatAnIssuerForkedEndsWithIt(t *testing.T) {
 	until(t, "the forked process is gone", func() bool { return !alive(forked) })
 }
 
-// A process that left the group lives on (a later sandbox will forbid the
-// fork), but the daemon must not wait for the output it holds on to.
+// A process that left the group lives on (an issuer can't fork, a back-end's
+// library may), but the daemon must not wait for the output it holds on to.
 func TestCloseDoesNotWaitForWhatGotAway(t *testing.T) {
 	p := launch(t, testSpec(t, "fork escape"))
 	forked, _ := strconv.Atoi(mustPrepare(t, p, "forked"))

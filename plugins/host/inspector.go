@@ -69,6 +69,7 @@ type Health interface {
 	PID() int
 	Restarts() int
 	Faults() int
+	Status() Status
 }
 
 // inspect asks and holds the process to its answer, whether or not the caller

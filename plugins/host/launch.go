@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
@@ -23,6 +24,7 @@ type Launcher struct {
 	self    *os.File // our own copies
 	target  *os.File
 	starter *sandbox.Starter
+	last    atomic.Pointer[sandbox.Child]
 }
 
 // NewLauncher checks a spec and takes copies of what it runs. Close it after
@@ -41,7 +43,7 @@ func NewLauncher(spec Spec) (*Launcher, error) {
 		_ = self.Close()
 		return nil, err
 	}
-	return &Launcher{spec: spec, self: self, target: target, starter: sandbox.NewStarter()}, nil
+	return &Launcher{spec: spec, self: self, target: target, starter: sandbox.NewStarter(spec.Children)}, nil
 }
 
 // Close gives back what NewLauncher took.
@@ -50,6 +52,23 @@ func (l *Launcher) Close() {
 	_ = l.self.Close()
 	_ = l.target.Close()
 }
+
+// PID is the process id of the one started last, 0 once it has ended.
+func (l *Launcher) PID() int {
+	child := l.last.Load()
+	if child == nil {
+		return 0
+	}
+	select {
+	case <-child.Ended():
+		return 0
+	default:
+		return child.PID()
+	}
+}
+
+// Measures returns what contains each process.
+func (l *Launcher) Measures() []sandbox.Measure { return l.spec.Confine.Measures(sandbox.Probe()) }
 
 // A Link is a process that was started, and the one connection to it.
 type Link struct {

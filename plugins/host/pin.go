@@ -97,6 +97,11 @@ func sealed(from *os.File) (_ *os.File, err error) {
 	if _, err := io.Copy(to, io.LimitReader(from, maxBinary)); err != nil {
 		return nil, err
 	}
+	// To be executed and not read: the kernel then keeps others from looking
+	// into the process (PR_SET_DUMPABLE), whatever that does itself.
+	if err := to.Chmod(0o111); err != nil {
+		return nil, err
+	}
 	_, err = unix.FcntlInt(to.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
 	return to, err
 }

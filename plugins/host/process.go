@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/signetd/signet/plugins"
+	"github.com/signetd/signet/plugins/host/sandbox"
 	"github.com/signetd/signet/plugins/wire"
 )
 
@@ -252,6 +253,31 @@ func (p *Process) PID() int {
 		return s.link.child.PID()
 	}
 	return 0
+}
+
+// A Status is what a process is at present.
+type Status struct {
+	Name     string
+	PID      int    // 0 while there is none
+	State    string // "ready", "restarting" or "down"
+	Restarts int
+	Digest   string // SHA-256 that pins it, in hex; "" for the daemon's own binary
+	Contains []sandbox.Measure
+}
+
+// Status returns what the process is at present, and what contains it.
+func (p *Process) Status() Status {
+	s := Status{Name: p.spec.Name, PID: p.PID(), State: "ready", Restarts: p.Restarts(), Digest: p.spec.SHA256}
+	p.mu.Lock()
+	switch {
+	case p.down != nil:
+		s.State = "down"
+	case s.PID == 0:
+		s.State = "restarting"
+	}
+	p.mu.Unlock()
+	s.Contains = sandbox.Observe(s.PID, p.launcher.Measures())
+	return s
 }
 
 // Restarts returns how many times the issuer was started again.

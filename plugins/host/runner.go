@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
@@ -33,6 +34,7 @@ type runner struct {
 	name    string
 	stdout  *os.File
 	stderr  *os.File
+	last    *atomic.Pointer[sandbox.Child] // the launcher's
 	child   *sandbox.Child
 	ctx     context.Context // of the launch: the process ends with it
 	keep    func() bool     // unties the process from ctx; false if that has ended
@@ -50,11 +52,20 @@ func (l *Launcher) newRunner(ctx context.Context, cmd *exec.Cmd, dir string) *ru
 		}
 	}
 	return &runner{
-		starter: l.starter, dir: dir, name: l.spec.Name, ctx: ctx,
+		starter: l.starter, last: &l.last, dir: dir, name: l.spec.Name, ctx: ctx,
 		command: sandbox.Command{
 			Trampoline: l.self, LaunchArgs: l.spec.LaunchArgs, Target: l.target, Args: l.spec.argv(), Env: env,
+			Confine: l.spec.confinement(dir),
 		},
 	}
+}
+
+// confinement is what the process in dir is kept to.
+func (s Spec) confinement(dir string) sandbox.Confinement {
+	c := s.Confine
+	c.Dir = dir
+	c.Read = slices.Concat(c.Read, s.Runtime)
+	return c
 }
 
 // Start starts the process; its output is read through pipes.
@@ -75,6 +86,7 @@ func (r *runner) Start(context.Context) (err error) {
 	if r.child, err = r.starter.Start(r.command); err != nil {
 		return err
 	}
+	r.last.Store(r.child)
 	r.stdout, r.stderr = ours[0], ours[1]
 	r.keep = context.AfterFunc(r.ctx, r.child.Kill) //nolint:contextcheck // go-plugin's own context knows nothing of the launch's
 	go r.hangUp()

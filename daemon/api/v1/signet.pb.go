@@ -1658,6 +1658,254 @@ func (x *Version) GetPublic() []byte {
 	return nil
 }
 
+type ListPluginsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPluginsRequest) Reset() {
+	*x = ListPluginsRequest{}
+	mi := &file_signet_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPluginsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPluginsRequest) ProtoMessage() {}
+
+func (x *ListPluginsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPluginsRequest.ProtoReflect.Descriptor instead.
+func (*ListPluginsRequest) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{25}
+}
+
+type ListPluginsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plugins       []*Plugin              `protobuf:"bytes,1,rep,name=plugins,proto3" json:"plugins,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPluginsReply) Reset() {
+	*x = ListPluginsReply{}
+	mi := &file_signet_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPluginsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPluginsReply) ProtoMessage() {}
+
+func (x *ListPluginsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPluginsReply.ProtoReflect.Descriptor instead.
+func (*ListPluginsReply) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ListPluginsReply) GetPlugins() []*Plugin {
+	if x != nil {
+		return x.Plugins
+	}
+	return nil
+}
+
+// Plugin is a process that works for the daemon: an issuer, or a back-end.
+type Plugin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// issuer or backend.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The token format that an issuer makes.
+	Format string `protobuf:"bytes,3,opt,name=format,proto3" json:"format,omitempty"`
+	// 0 while there is none.
+	Pid int32 `protobuf:"varint,4,opt,name=pid,proto3" json:"pid,omitempty"`
+	// ready, or why not.
+	State    string `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
+	Restarts int64  `protobuf:"varint,6,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	// SHA-256 that pins what runs, in hex; empty for the daemon's own binary.
+	Digest        string         `protobuf:"bytes,7,opt,name=digest,proto3" json:"digest,omitempty"`
+	Containments  []*Containment `protobuf:"bytes,8,rep,name=containments,proto3" json:"containments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Plugin) Reset() {
+	*x = Plugin{}
+	mi := &file_signet_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Plugin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Plugin) ProtoMessage() {}
+
+func (x *Plugin) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Plugin.ProtoReflect.Descriptor instead.
+func (*Plugin) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Plugin) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Plugin) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Plugin) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+func (x *Plugin) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Plugin) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Plugin) GetRestarts() int64 {
+	if x != nil {
+		return x.Restarts
+	}
+	return 0
+}
+
+func (x *Plugin) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Plugin) GetContainments() []*Containment {
+	if x != nil {
+		return x.Containments
+	}
+	return nil
+}
+
+// Containment is one thing that the kernel keeps a process to.
+type Containment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// seccomp, landlock, network, uid, cgroup, rlimits, privileges, dumpable.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	InForce       bool   `protobuf:"varint,2,opt,name=in_force,json=inForce,proto3" json:"in_force,omitempty"`
+	Detail        string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Containment) Reset() {
+	*x = Containment{}
+	mi := &file_signet_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Containment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Containment) ProtoMessage() {}
+
+func (x *Containment) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Containment.ProtoReflect.Descriptor instead.
+func (*Containment) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Containment) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Containment) GetInForce() bool {
+	if x != nil {
+		return x.InForce
+	}
+	return false
+}
+
+func (x *Containment) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 // AdoptKeyRequest names a key that is in its back-end already.
 type AdoptKeyRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1676,7 +1924,7 @@ type AdoptKeyRequest struct {
 
 func (x *AdoptKeyRequest) Reset() {
 	*x = AdoptKeyRequest{}
-	mi := &file_signet_proto_msgTypes[25]
+	mi := &file_signet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +1936,7 @@ func (x *AdoptKeyRequest) String() string {
 func (*AdoptKeyRequest) ProtoMessage() {}
 
 func (x *AdoptKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[25]
+	mi := &file_signet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +1949,7 @@ func (x *AdoptKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptKeyRequest.ProtoReflect.Descriptor instead.
 func (*AdoptKeyRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{25}
+	return file_signet_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AdoptKeyRequest) GetName() string {
@@ -1758,7 +2006,7 @@ type CreateKeyRequest struct {
 
 func (x *CreateKeyRequest) Reset() {
 	*x = CreateKeyRequest{}
-	mi := &file_signet_proto_msgTypes[26]
+	mi := &file_signet_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +2018,7 @@ func (x *CreateKeyRequest) String() string {
 func (*CreateKeyRequest) ProtoMessage() {}
 
 func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[26]
+	mi := &file_signet_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +2031,7 @@ func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{26}
+	return file_signet_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateKeyRequest) GetName() string {
@@ -1823,7 +2071,7 @@ type KeyRequest struct {
 
 func (x *KeyRequest) Reset() {
 	*x = KeyRequest{}
-	mi := &file_signet_proto_msgTypes[27]
+	mi := &file_signet_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +2083,7 @@ func (x *KeyRequest) String() string {
 func (*KeyRequest) ProtoMessage() {}
 
 func (x *KeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[27]
+	mi := &file_signet_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +2096,7 @@ func (x *KeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyRequest.ProtoReflect.Descriptor instead.
 func (*KeyRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{27}
+	return file_signet_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *KeyRequest) GetName() string {
@@ -1897,7 +2145,7 @@ type KeyReply struct {
 
 func (x *KeyReply) Reset() {
 	*x = KeyReply{}
-	mi := &file_signet_proto_msgTypes[28]
+	mi := &file_signet_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +2157,7 @@ func (x *KeyReply) String() string {
 func (*KeyReply) ProtoMessage() {}
 
 func (x *KeyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[28]
+	mi := &file_signet_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +2170,7 @@ func (x *KeyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyReply.ProtoReflect.Descriptor instead.
 func (*KeyReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{28}
+	return file_signet_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *KeyReply) GetKey() *Key {
@@ -1952,7 +2200,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_signet_proto_msgTypes[29]
+	mi := &file_signet_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1964,7 +2212,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[29]
+	mi := &file_signet_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1977,7 +2225,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{29}
+	return file_signet_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExplainRequest) GetRequest() *IssueRequest {
@@ -2029,7 +2277,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_signet_proto_msgTypes[30]
+	mi := &file_signet_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2289,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[30]
+	mi := &file_signet_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2302,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{30}
+	return file_signet_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ExplainReply) GetAllowed() bool {
@@ -2096,7 +2344,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_signet_proto_msgTypes[31]
+	mi := &file_signet_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +2356,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[31]
+	mi := &file_signet_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +2369,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{31}
+	return file_signet_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ExplainStep) GetRule() string {
@@ -2153,7 +2401,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_signet_proto_msgTypes[32]
+	mi := &file_signet_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2413,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[32]
+	mi := &file_signet_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2426,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{32}
+	return file_signet_proto_rawDescGZIP(), []int{36}
 }
 
 type StatusReply struct {
@@ -2192,7 +2440,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_signet_proto_msgTypes[33]
+	mi := &file_signet_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2204,7 +2452,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[33]
+	mi := &file_signet_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2217,7 +2465,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{33}
+	return file_signet_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StatusReply) GetVersion() string {
@@ -2254,7 +2502,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_signet_proto_msgTypes[34]
+	mi := &file_signet_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2514,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[34]
+	mi := &file_signet_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2527,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{34}
+	return file_signet_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Part) GetKind() string {
@@ -2448,7 +2696,23 @@ const file_signet_proto_rawDesc = "" +
 	"\arevoked\x18\n" +
 	" \x01(\x03R\arevoked\x12\x1c\n" +
 	"\tdestroyed\x18\v \x01(\x03R\tdestroyed\x12\x16\n" +
-	"\x06public\x18\f \x01(\fR\x06public\"\xa1\x01\n" +
+	"\x06public\x18\f \x01(\fR\x06public\"\x14\n" +
+	"\x12ListPluginsRequest\"?\n" +
+	"\x10ListPluginsReply\x12+\n" +
+	"\aplugins\x18\x01 \x03(\v2\x11.signet.v1.PluginR\aplugins\"\xe0\x01\n" +
+	"\x06Plugin\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06format\x18\x03 \x01(\tR\x06format\x12\x10\n" +
+	"\x03pid\x18\x04 \x01(\x05R\x03pid\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\x12\x1a\n" +
+	"\brestarts\x18\x06 \x01(\x03R\brestarts\x12\x16\n" +
+	"\x06digest\x18\a \x01(\tR\x06digest\x12:\n" +
+	"\fcontainments\x18\b \x03(\v2\x16.signet.v1.ContainmentR\fcontainments\"T\n" +
+	"\vContainment\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
+	"\bin_force\x18\x02 \x01(\bR\ainForce\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\xa1\x01\n" +
 	"\x0fAdoptKeyRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
@@ -2503,10 +2767,11 @@ const file_signet_proto_rawDesc = "" +
 	"\n" +
 	"SignStream\x12\x14.signet.v1.SignBatch\x1a\x19.signet.v1.SignReplyBatch(\x010\x01\x12F\n" +
 	"\n" +
-	"PublicKeys\x12\x1c.signet.v1.PublicKeysRequest\x1a\x1a.signet.v1.PublicKeysReply2\xe7\x05\n" +
+	"PublicKeys\x12\x1c.signet.v1.PublicKeysRequest\x1a\x1a.signet.v1.PublicKeysReply2\xb2\x06\n" +
 	"\x05Admin\x12@\n" +
 	"\bListKeys\x12\x1a.signet.v1.ListKeysRequest\x1a\x18.signet.v1.ListKeysReply\x12:\n" +
-	"\x06Status\x12\x18.signet.v1.StatusRequest\x1a\x16.signet.v1.StatusReply\x12=\n" +
+	"\x06Status\x12\x18.signet.v1.StatusRequest\x1a\x16.signet.v1.StatusReply\x12I\n" +
+	"\vListPlugins\x12\x1d.signet.v1.ListPluginsRequest\x1a\x1b.signet.v1.ListPluginsReply\x12=\n" +
 	"\aExplain\x12\x19.signet.v1.ExplainRequest\x1a\x17.signet.v1.ExplainReply\x12=\n" +
 	"\tCreateKey\x12\x1b.signet.v1.CreateKeyRequest\x1a\x13.signet.v1.KeyReply\x12;\n" +
 	"\bAdoptKey\x12\x1a.signet.v1.AdoptKeyRequest\x1a\x13.signet.v1.KeyReply\x124\n" +
@@ -2530,7 +2795,7 @@ func file_signet_proto_rawDescGZIP() []byte {
 	return file_signet_proto_rawDescData
 }
 
-var file_signet_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_signet_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_signet_proto_goTypes = []any{
 	(*IssueRequest)(nil),       // 0: signet.v1.IssueRequest
 	(*IssueReply)(nil),         // 1: signet.v1.IssueReply
@@ -2557,22 +2822,26 @@ var file_signet_proto_goTypes = []any{
 	(*ListKeysReply)(nil),      // 22: signet.v1.ListKeysReply
 	(*Key)(nil),                // 23: signet.v1.Key
 	(*Version)(nil),            // 24: signet.v1.Version
-	(*AdoptKeyRequest)(nil),    // 25: signet.v1.AdoptKeyRequest
-	(*CreateKeyRequest)(nil),   // 26: signet.v1.CreateKeyRequest
-	(*KeyRequest)(nil),         // 27: signet.v1.KeyRequest
-	(*KeyReply)(nil),           // 28: signet.v1.KeyReply
-	(*ExplainRequest)(nil),     // 29: signet.v1.ExplainRequest
-	(*ExplainReply)(nil),       // 30: signet.v1.ExplainReply
-	(*ExplainStep)(nil),        // 31: signet.v1.ExplainStep
-	(*StatusRequest)(nil),      // 32: signet.v1.StatusRequest
-	(*StatusReply)(nil),        // 33: signet.v1.StatusReply
-	(*Part)(nil),               // 34: signet.v1.Part
-	nil,                        // 35: signet.v1.IssueRequest.OptionsEntry
-	nil,                        // 36: signet.v1.IssueRequest.ExtensionsEntry
+	(*ListPluginsRequest)(nil), // 25: signet.v1.ListPluginsRequest
+	(*ListPluginsReply)(nil),   // 26: signet.v1.ListPluginsReply
+	(*Plugin)(nil),             // 27: signet.v1.Plugin
+	(*Containment)(nil),        // 28: signet.v1.Containment
+	(*AdoptKeyRequest)(nil),    // 29: signet.v1.AdoptKeyRequest
+	(*CreateKeyRequest)(nil),   // 30: signet.v1.CreateKeyRequest
+	(*KeyRequest)(nil),         // 31: signet.v1.KeyRequest
+	(*KeyReply)(nil),           // 32: signet.v1.KeyReply
+	(*ExplainRequest)(nil),     // 33: signet.v1.ExplainRequest
+	(*ExplainReply)(nil),       // 34: signet.v1.ExplainReply
+	(*ExplainStep)(nil),        // 35: signet.v1.ExplainStep
+	(*StatusRequest)(nil),      // 36: signet.v1.StatusRequest
+	(*StatusReply)(nil),        // 37: signet.v1.StatusReply
+	(*Part)(nil),               // 38: signet.v1.Part
+	nil,                        // 39: signet.v1.IssueRequest.OptionsEntry
+	nil,                        // 40: signet.v1.IssueRequest.ExtensionsEntry
 }
 var file_signet_proto_depIdxs = []int32{
-	35, // 0: signet.v1.IssueRequest.options:type_name -> signet.v1.IssueRequest.OptionsEntry
-	36, // 1: signet.v1.IssueRequest.extensions:type_name -> signet.v1.IssueRequest.ExtensionsEntry
+	39, // 0: signet.v1.IssueRequest.options:type_name -> signet.v1.IssueRequest.OptionsEntry
+	40, // 1: signet.v1.IssueRequest.extensions:type_name -> signet.v1.IssueRequest.ExtensionsEntry
 	3,  // 2: signet.v1.IssueBatch.items:type_name -> signet.v1.IssueItem
 	0,  // 3: signet.v1.IssueItem.request:type_name -> signet.v1.IssueRequest
 	5,  // 4: signet.v1.IssueReplyBatch.outcomes:type_name -> signet.v1.IssueOutcome
@@ -2585,53 +2854,57 @@ var file_signet_proto_depIdxs = []int32{
 	6,  // 11: signet.v1.SignOutcome.refusal:type_name -> signet.v1.Refusal
 	15, // 12: signet.v1.PublicKeysReply.keys:type_name -> signet.v1.PublicKey
 	18, // 13: signet.v1.ListOrphansReply.orphans:type_name -> signet.v1.Orphan
-	34, // 14: signet.v1.ListOrphansReply.unseen:type_name -> signet.v1.Part
+	38, // 14: signet.v1.ListOrphansReply.unseen:type_name -> signet.v1.Part
 	18, // 15: signet.v1.CleanOrphanReply.orphan:type_name -> signet.v1.Orphan
 	23, // 16: signet.v1.ListKeysReply.keys:type_name -> signet.v1.Key
 	24, // 17: signet.v1.Key.versions:type_name -> signet.v1.Version
-	23, // 18: signet.v1.KeyReply.key:type_name -> signet.v1.Key
-	0,  // 19: signet.v1.ExplainRequest.request:type_name -> signet.v1.IssueRequest
-	31, // 20: signet.v1.ExplainReply.steps:type_name -> signet.v1.ExplainStep
-	34, // 21: signet.v1.StatusReply.parts:type_name -> signet.v1.Part
-	0,  // 22: signet.v1.Signer.Issue:input_type -> signet.v1.IssueRequest
-	2,  // 23: signet.v1.Signer.IssueStream:input_type -> signet.v1.IssueBatch
-	7,  // 24: signet.v1.Signer.Sign:input_type -> signet.v1.SignRequest
-	9,  // 25: signet.v1.Signer.SignStream:input_type -> signet.v1.SignBatch
-	13, // 26: signet.v1.Signer.PublicKeys:input_type -> signet.v1.PublicKeysRequest
-	21, // 27: signet.v1.Admin.ListKeys:input_type -> signet.v1.ListKeysRequest
-	32, // 28: signet.v1.Admin.Status:input_type -> signet.v1.StatusRequest
-	29, // 29: signet.v1.Admin.Explain:input_type -> signet.v1.ExplainRequest
-	26, // 30: signet.v1.Admin.CreateKey:input_type -> signet.v1.CreateKeyRequest
-	25, // 31: signet.v1.Admin.AdoptKey:input_type -> signet.v1.AdoptKeyRequest
-	27, // 32: signet.v1.Admin.Rotate:input_type -> signet.v1.KeyRequest
-	27, // 33: signet.v1.Admin.Activate:input_type -> signet.v1.KeyRequest
-	27, // 34: signet.v1.Admin.Retire:input_type -> signet.v1.KeyRequest
-	27, // 35: signet.v1.Admin.Revoke:input_type -> signet.v1.KeyRequest
-	27, // 36: signet.v1.Admin.Destroy:input_type -> signet.v1.KeyRequest
-	16, // 37: signet.v1.Admin.ListOrphans:input_type -> signet.v1.ListOrphansRequest
-	19, // 38: signet.v1.Admin.CleanOrphan:input_type -> signet.v1.CleanOrphanRequest
-	1,  // 39: signet.v1.Signer.Issue:output_type -> signet.v1.IssueReply
-	4,  // 40: signet.v1.Signer.IssueStream:output_type -> signet.v1.IssueReplyBatch
-	8,  // 41: signet.v1.Signer.Sign:output_type -> signet.v1.SignReply
-	11, // 42: signet.v1.Signer.SignStream:output_type -> signet.v1.SignReplyBatch
-	14, // 43: signet.v1.Signer.PublicKeys:output_type -> signet.v1.PublicKeysReply
-	22, // 44: signet.v1.Admin.ListKeys:output_type -> signet.v1.ListKeysReply
-	33, // 45: signet.v1.Admin.Status:output_type -> signet.v1.StatusReply
-	30, // 46: signet.v1.Admin.Explain:output_type -> signet.v1.ExplainReply
-	28, // 47: signet.v1.Admin.CreateKey:output_type -> signet.v1.KeyReply
-	28, // 48: signet.v1.Admin.AdoptKey:output_type -> signet.v1.KeyReply
-	28, // 49: signet.v1.Admin.Rotate:output_type -> signet.v1.KeyReply
-	28, // 50: signet.v1.Admin.Activate:output_type -> signet.v1.KeyReply
-	28, // 51: signet.v1.Admin.Retire:output_type -> signet.v1.KeyReply
-	28, // 52: signet.v1.Admin.Revoke:output_type -> signet.v1.KeyReply
-	28, // 53: signet.v1.Admin.Destroy:output_type -> signet.v1.KeyReply
-	17, // 54: signet.v1.Admin.ListOrphans:output_type -> signet.v1.ListOrphansReply
-	20, // 55: signet.v1.Admin.CleanOrphan:output_type -> signet.v1.CleanOrphanReply
-	39, // [39:56] is the sub-list for method output_type
-	22, // [22:39] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	27, // 18: signet.v1.ListPluginsReply.plugins:type_name -> signet.v1.Plugin
+	28, // 19: signet.v1.Plugin.containments:type_name -> signet.v1.Containment
+	23, // 20: signet.v1.KeyReply.key:type_name -> signet.v1.Key
+	0,  // 21: signet.v1.ExplainRequest.request:type_name -> signet.v1.IssueRequest
+	35, // 22: signet.v1.ExplainReply.steps:type_name -> signet.v1.ExplainStep
+	38, // 23: signet.v1.StatusReply.parts:type_name -> signet.v1.Part
+	0,  // 24: signet.v1.Signer.Issue:input_type -> signet.v1.IssueRequest
+	2,  // 25: signet.v1.Signer.IssueStream:input_type -> signet.v1.IssueBatch
+	7,  // 26: signet.v1.Signer.Sign:input_type -> signet.v1.SignRequest
+	9,  // 27: signet.v1.Signer.SignStream:input_type -> signet.v1.SignBatch
+	13, // 28: signet.v1.Signer.PublicKeys:input_type -> signet.v1.PublicKeysRequest
+	21, // 29: signet.v1.Admin.ListKeys:input_type -> signet.v1.ListKeysRequest
+	36, // 30: signet.v1.Admin.Status:input_type -> signet.v1.StatusRequest
+	25, // 31: signet.v1.Admin.ListPlugins:input_type -> signet.v1.ListPluginsRequest
+	33, // 32: signet.v1.Admin.Explain:input_type -> signet.v1.ExplainRequest
+	30, // 33: signet.v1.Admin.CreateKey:input_type -> signet.v1.CreateKeyRequest
+	29, // 34: signet.v1.Admin.AdoptKey:input_type -> signet.v1.AdoptKeyRequest
+	31, // 35: signet.v1.Admin.Rotate:input_type -> signet.v1.KeyRequest
+	31, // 36: signet.v1.Admin.Activate:input_type -> signet.v1.KeyRequest
+	31, // 37: signet.v1.Admin.Retire:input_type -> signet.v1.KeyRequest
+	31, // 38: signet.v1.Admin.Revoke:input_type -> signet.v1.KeyRequest
+	31, // 39: signet.v1.Admin.Destroy:input_type -> signet.v1.KeyRequest
+	16, // 40: signet.v1.Admin.ListOrphans:input_type -> signet.v1.ListOrphansRequest
+	19, // 41: signet.v1.Admin.CleanOrphan:input_type -> signet.v1.CleanOrphanRequest
+	1,  // 42: signet.v1.Signer.Issue:output_type -> signet.v1.IssueReply
+	4,  // 43: signet.v1.Signer.IssueStream:output_type -> signet.v1.IssueReplyBatch
+	8,  // 44: signet.v1.Signer.Sign:output_type -> signet.v1.SignReply
+	11, // 45: signet.v1.Signer.SignStream:output_type -> signet.v1.SignReplyBatch
+	14, // 46: signet.v1.Signer.PublicKeys:output_type -> signet.v1.PublicKeysReply
+	22, // 47: signet.v1.Admin.ListKeys:output_type -> signet.v1.ListKeysReply
+	37, // 48: signet.v1.Admin.Status:output_type -> signet.v1.StatusReply
+	26, // 49: signet.v1.Admin.ListPlugins:output_type -> signet.v1.ListPluginsReply
+	34, // 50: signet.v1.Admin.Explain:output_type -> signet.v1.ExplainReply
+	32, // 51: signet.v1.Admin.CreateKey:output_type -> signet.v1.KeyReply
+	32, // 52: signet.v1.Admin.AdoptKey:output_type -> signet.v1.KeyReply
+	32, // 53: signet.v1.Admin.Rotate:output_type -> signet.v1.KeyReply
+	32, // 54: signet.v1.Admin.Activate:output_type -> signet.v1.KeyReply
+	32, // 55: signet.v1.Admin.Retire:output_type -> signet.v1.KeyReply
+	32, // 56: signet.v1.Admin.Revoke:output_type -> signet.v1.KeyReply
+	32, // 57: signet.v1.Admin.Destroy:output_type -> signet.v1.KeyReply
+	17, // 58: signet.v1.Admin.ListOrphans:output_type -> signet.v1.ListOrphansReply
+	20, // 59: signet.v1.Admin.CleanOrphan:output_type -> signet.v1.CleanOrphanReply
+	42, // [42:60] is the sub-list for method output_type
+	24, // [24:42] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_signet_proto_init() }
@@ -2645,7 +2918,7 @@ func file_signet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_proto_rawDesc), len(file_signet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -285,6 +285,7 @@ var Signer_ServiceDesc = grpc.ServiceDesc{
 const (
 	Admin_ListKeys_FullMethodName    = "/signet.v1.Admin/ListKeys"
 	Admin_Status_FullMethodName      = "/signet.v1.Admin/Status"
+	Admin_ListPlugins_FullMethodName = "/signet.v1.Admin/ListPlugins"
 	Admin_Explain_FullMethodName     = "/signet.v1.Admin/Explain"
 	Admin_CreateKey_FullMethodName   = "/signet.v1.Admin/CreateKey"
 	Admin_AdoptKey_FullMethodName    = "/signet.v1.Admin/AdoptKey"
@@ -308,6 +309,8 @@ type AdminClient interface {
 	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysReply, error)
 	// view
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusReply, error)
+	// view
+	ListPlugins(ctx context.Context, in *ListPluginsRequest, opts ...grpc.CallOption) (*ListPluginsReply, error)
 	// policy
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainReply, error)
 	// rotate
@@ -352,6 +355,16 @@ func (c *adminClient) Status(ctx context.Context, in *StatusRequest, opts ...grp
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusReply)
 	err := c.cc.Invoke(ctx, Admin_Status_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListPlugins(ctx context.Context, in *ListPluginsRequest, opts ...grpc.CallOption) (*ListPluginsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPluginsReply)
+	err := c.cc.Invoke(ctx, Admin_ListPlugins_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -469,6 +482,8 @@ type AdminServer interface {
 	ListKeys(context.Context, *ListKeysRequest) (*ListKeysReply, error)
 	// view
 	Status(context.Context, *StatusRequest) (*StatusReply, error)
+	// view
+	ListPlugins(context.Context, *ListPluginsRequest) (*ListPluginsReply, error)
 	// policy
 	Explain(context.Context, *ExplainRequest) (*ExplainReply, error)
 	// rotate
@@ -504,6 +519,9 @@ func (UnimplementedAdminServer) ListKeys(context.Context, *ListKeysRequest) (*Li
 }
 func (UnimplementedAdminServer) Status(context.Context, *StatusRequest) (*StatusReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
+}
+func (UnimplementedAdminServer) ListPlugins(context.Context, *ListPluginsRequest) (*ListPluginsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPlugins not implemented")
 }
 func (UnimplementedAdminServer) Explain(context.Context, *ExplainRequest) (*ExplainReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
@@ -588,6 +606,24 @@ func _Admin_Status_Handler(srv interface{}, ctx context.Context, dec func(interf
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).Status(ctx, req.(*StatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListPlugins_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPluginsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListPlugins(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListPlugins_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListPlugins(ctx, req.(*ListPluginsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -786,6 +822,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Status",
 			Handler:    _Admin_Status_Handler,
+		},
+		{
+			MethodName: "ListPlugins",
+			Handler:    _Admin_ListPlugins_Handler,
 		},
 		{
 			MethodName: "Explain",

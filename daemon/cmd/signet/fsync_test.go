@@ -40,6 +40,9 @@ func TestNoTokenLeavesBeforeItsRecordIsDurable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if os.Getuid() != 0 {
+		t.Skip("the daemon can't be traced by its own user; hint: run this test as root")
+	}
 	sent, early := watched(t, strace, newTrial(t))
 	if sent != 20 || early != 0 {
 		t.Errorf("of 20 tokens %d were seen being sent, %d before their record was durable", sent, early)

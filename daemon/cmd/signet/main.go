@@ -88,7 +88,7 @@ Start with: signet demo`,
 		newDemo(), newInit(), newServe(), newCheckConfig(),
 		newIssue(), newVerify(), newInspect(), newExplain(), newJWKS(), newPASERK(), newSSHCA(),
 		newKey(), newPlugin(), newAudit(), newStatus(), newConform(), newVersion(),
-		newIssuer(), newLaunch(), newBackend(), newLaunchBackend(),
+		newIssuer(), newLaunch(), newBackend(),
 	)
 	return root
 }

@@ -27,6 +27,10 @@ under way and stops. It tells systemd when it is ready (Type=notify).`,
 	}
 	path := configFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		// Before there is anything to see.
+		if err := daemon.Harden(); err != nil {
+			return err
+		}
 		cfg, err := config.Load(*path)
 		if err != nil {
 			return err
@@ -95,23 +99,12 @@ func newBackend() *cobra.Command {
 	}
 }
 
-// newLaunchBackend is newLaunch for a back-end, which may write files.
-func newLaunchBackend() *cobra.Command {
-	return &cobra.Command{
-		Use: "launch-backend", Hidden: true, DisableFlagParsing: true,
-		Short: "Become a back-end's process, with nothing it was not given",
-		RunE: func(_ *cobra.Command, args []string) error {
-			return sandbox.ExecBackend(args)
-		},
-	}
-}
-
 // newLaunch is the last thing that runs with the daemon's descriptors: it
-// drops what the issuer was not given and becomes the issuer.
+// drops what the process was not given and becomes it.
 func newLaunch() *cobra.Command {
 	return &cobra.Command{
 		Use: "launch", Hidden: true, DisableFlagParsing: true,
-		Short: "Become an issuer process, with nothing it was not given",
+		Short: "Become an issuer's or a back-end's process, with nothing it was not given",
 		RunE: func(_ *cobra.Command, args []string) error {
 			return sandbox.Exec(args)
 		},

@@ -18,45 +18,51 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFiles is enough for a Go program that serves one connection.
-const maxFiles = 64
+// How many descriptors a process may have: enough for a program that serves one
+// connection, and for a module with thousands of key files.
+const (
+	maxFiles        = 64
+	maxBackendFiles = 4096
+)
 
 // errUsage says that the trampoline was started by hand.
-var errUsage = errors.New("sandbox: the trampoline wants PARENT TARGET ARGV\nhint: the daemon starts this by itself; use `signet serve`")
+var errUsage = errors.New("sandbox: the trampoline wants PARENT CONFINEMENT TARGET ARGV\nhint: the daemon starts this by itself; use `signet serve`")
 
 // Exec gives up what the process has and becomes the target. It returns only
 // if it fails. The arguments are those that a [Starter] adds to its trampoline: the
-// parent's pid, the target, the target's argv. The environment stays as it is.
+// parent's pid, the confinement, the target, the target's argv. The environment
+// stays as it is.
 //
-// PR_SET_DUMPABLE is not among the steps, since exec resets it; package serve
-// does it on the other side.
-func Exec(args []string) error { return become(args, steps) }
+// PR_SET_DUMPABLE is not among the steps, since exec resets it: the kernel sets
+// it to 0 for a target that its process may execute and not read, which a sealed
+// copy is; package serve does it for the daemon's own binary.
+func Exec(args []string) error { return become(args, Confinement.steps) }
 
-// ExecBackend is Exec for a back-end's process. A vendor's module keeps its
-// keys in files, or holds many connections: it may do both.
-func ExecBackend(args []string) error { return become(args, backendSteps) }
-
-func become(args []string, steps func(parent int) []step) error {
+func become(args []string, steps func(c Confinement, parent int, target string) []step) error {
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
-	if len(args) < 3 {
+	if len(args) < 4 {
 		return errUsage
 	}
 	parent, err := strconv.Atoi(args[0])
 	if err != nil {
 		return errUsage
 	}
-	// no_new_privs and the death signal belong to a thread, and must be on
-	// the one that calls exec.
+	c, err := decodeConfinement(args[1])
+	if err != nil {
+		return errUsage
+	}
+	// What is given up belongs to a thread, and must be given up on the one
+	// that calls exec.
 	runtime.LockOSThread()
-	for _, s := range steps(parent) {
+	for _, s := range steps(c, parent, args[2]) {
 		if err := s.do(); err != nil {
 			return fmt.Errorf("sandbox: %s: %w", s.name, err)
 		}
 	}
-	err = unix.Exec(args[1], args[2:], os.Environ())
-	return fmt.Errorf("sandbox: exec %s: %w", args[1], err)
+	err = unix.Exec(args[2], args[3:], os.Environ())
+	return fmt.Errorf("sandbox: exec %s: %w", args[2], err)
 }
 
 // A step gives up one thing.
@@ -66,33 +72,22 @@ type step struct {
 }
 
 // steps is everything that a child does without, in order. Landlock and
-// seccomp belong at the end: they would forbid what the others need.
-func steps(parent int) []step {
+// seccomp are at the end: they would forbid what the others need.
+func (c Confinement) steps(parent int, target string) []step {
 	return []step{
+		{"control group", c.joinCgroup},
 		{"close descriptors", closeOnExec},
+		{"keys of the session", ownKeyring},
+		{"own uid", c.becomeUID},
+		{"no capabilities", dropCapabilities},
 		{"no new privileges", func() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }},
-		{"no core files", func() error { return limit(unix.RLIMIT_CORE, 0) }},
-		{"no file contents", func() error { return limit(unix.RLIMIT_FSIZE, 0) }},
-		{"few descriptors", func() error { return limit(unix.RLIMIT_NOFILE, maxFiles) }},
+		{"limits", c.limits},
 		{"no directory", func() error { return unix.Chdir("/") }},
-		{"private files", func() error { unix.Umask(0o077); return nil }},
+		{"private files", func() error { unix.Umask(c.umask()); return nil }},
+		// After the uid, whose change takes it back.
 		{"die with the daemon", func() error { return dieWith(parent) }},
-	}
-}
-
-// maxBackendFiles is enough for a module with thousands of key files.
-const maxBackendFiles = 4096
-
-// backendSteps is what a back-end's process does without.
-func backendSteps(parent int) []step {
-	return []step{
-		{"close descriptors", closeOnExec},
-		{"no new privileges", func() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }},
-		{"no core files", func() error { return limit(unix.RLIMIT_CORE, 0) }},
-		{"few descriptors", func() error { return limit(unix.RLIMIT_NOFILE, maxBackendFiles) }},
-		{"no directory", func() error { return unix.Chdir("/") }},
-		{"private files", func() error { unix.Umask(0o077); return nil }},
-		{"die with the daemon", func() error { return dieWith(parent) }},
+		{"files", func() error { return c.lockFiles(target) }},
+		{"system calls", func() error { return c.filter(os.Getpid()) }},
 	}
 }
 

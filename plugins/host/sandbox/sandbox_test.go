@@ -29,6 +29,12 @@ func TestMain(m *testing.M) {
 		case "launch":
 			fmt.Fprintln(os.Stderr, Exec(os.Args[2:]))
 			os.Exit(1)
+		case "launch-without":
+			fmt.Fprintln(os.Stderr, become(os.Args[3:], without(os.Args[2])))
+			os.Exit(1)
+		case "x32":
+			_ = sys(x32Bit | unix.SYS_GETPID)
+			os.Exit(0)
 		case "report":
 			_ = json.NewEncoder(os.Stdout).Encode(whatIHave())
 			os.Exit(0)
@@ -39,9 +45,20 @@ func TestMain(m *testing.M) {
 			fork()
 		case "daemon":
 			daemon()
+		case "victim":
+			victim()
+		case "hostile":
+			hostile(os.Args[2:])
 		}
 	}
 	goleak.VerifyTestMain(m)
+}
+
+// without leaves out one step, to see that the others hold alone.
+func without(name string) func(Confinement, int, string) []step {
+	return func(c Confinement, parent int, target string) []step {
+		return slices.DeleteFunc(c.steps(parent, target), func(s step) bool { return s.name == name })
+	}
 }
 
 // A report is what a process holds.
@@ -112,8 +129,19 @@ func leak(t *testing.T) {
 	t.Setenv("SIGNET_TEST_PIN", "123456")
 }
 
-// run starts the mode through the sandbox and returns what it wrote.
+// run starts the mode through the sandbox, as an issuer, and returns what it wrote.
 func run(t *testing.T, s *Starter, mode string, env ...string) (*Child, *os.File) {
+	t.Helper()
+	return runAs(t, s, Confinement{}, []string{mode}, env...)
+}
+
+func runAs(t *testing.T, s *Starter, c Confinement, args []string, env ...string) (*Child, *os.File) {
+	t.Helper()
+	return runBy(t, s, []string{"launch"}, c, args, env...)
+}
+
+// runBy starts a process by one of this binary's trampolines.
+func runBy(t *testing.T, s *Starter, launch []string, c Confinement, args []string, env ...string) (*Child, *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -121,19 +149,19 @@ func run(t *testing.T, s *Starter, mode string, env ...string) (*Child, *os.File
 	}
 	defer w.Close()
 	exe := self(t)
-	c, err := s.Start(Command{
-		Trampoline: exe, LaunchArgs: []string{"signet", "launch", "--"},
-		Target: exe, Args: []string{"child", mode}, Env: env, Stdout: w, Stderr: w,
+	child, err := s.Start(Command{
+		Trampoline: exe, LaunchArgs: append(append([]string{"signet"}, launch...), "--"), Confine: c,
+		Target: exe, Args: append([]string{"child"}, args...), Env: env, Stdout: w, Stderr: w,
 	})
 	if err != nil {
 		t.Fatalf("Start: %v", err)
 	}
-	t.Cleanup(func() { c.Kill(); <-c.Ended(); r.Close() })
-	return c, r
+	t.Cleanup(func() { child.Kill(); <-child.Ended(); r.Close() })
+	return child, r
 }
 
 func newStarter(t *testing.T) *Starter {
-	s := NewStarter()
+	s := NewStarter(nil)
 	t.Cleanup(s.Close)
 	return s
 }
@@ -188,10 +216,11 @@ func TestExecRefuses(t *testing.T) {
 		want string
 	}{
 		{"no arguments", nil, "hint:"},
-		{"no target", []string{"--", me}, "hint:"},
-		{"no number", []string{"--", "x", "/proc/self/exe", "child"}, "hint:"},
-		{"a parent that is gone", []string{"--", "1", "/proc/self/exe", "child", "sleep"}, "the daemon is gone"},
-		{"no such target", []string{"--", me, "/proc/self/fd/99", "child"}, "exec /proc/self/fd/99"},
+		{"no target", []string{"--", me, "{}"}, "hint:"},
+		{"no number", []string{"--", "x", "{}", "/proc/self/exe", "child"}, "hint:"},
+		{"a parent that is gone", []string{"--", "1", "{}", "/proc/self/exe", "child", "sleep"}, "the daemon is gone"},
+		{"no such target", []string{"--", me, "{}", "/proc/self/fd/99", "child"}, "/proc/self/fd/99"},
+		{"no confinement", []string{"--", me, "mittens", "/proc/self/exe", "child"}, "hint:"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -218,8 +247,9 @@ func fork() {
 	time.Sleep(time.Hour)
 }
 
+// An issuer forks nothing; a vendor's library may.
 func TestKillReachesWhatTheChildForked(t *testing.T) {
-	c, out := run(t, newStarter(t), "fork")
+	c, out := runAs(t, newStarter(t), Confinement{Backend: true}, []string{"fork"})
 	var stays, leaves int
 	if _, err := fmt.Fscan(out, &stays, &leaves); err != nil {
 		t.Fatal(err)
@@ -245,9 +275,9 @@ func TestKillReachesWhatTheChildForked(t *testing.T) {
 func daemon() {
 	runtime.LockOSThread() // the first thread never ends: nobody else may have it
 	if len(os.Args) > 2 && os.Args[2] == "thread" {
-		onThreadThatEnds(func() { startSleeper(start) })
+		onThreadThatEnds(func() { startSleeper(func(c Command) (*Child, error) { return start(c, nil) }) })
 	} else {
-		s := NewStarter()
+		s := NewStarter(nil)
 		startSleeper(s.Start)
 		endThreads()
 	}
@@ -344,8 +374,25 @@ func TestChildOfAThreadThatEndsDies(t *testing.T) {
 	until(t, "the child is gone", func() bool { return !alive(child) })
 }
 
+// From its first instruction to its last, a child is known as one.
+func TestChildrenAreKnown(t *testing.T) {
+	var all Children
+	s := NewStarter(&all)
+	t.Cleanup(s.Close)
+	c, out := run(t, s, "sleep")
+	var word string
+	if _, err := fmt.Fscan(out, &word); err != nil || !all.Has(c.PID()) || all.Has(os.Getpid()) {
+		t.Errorf("child %d: Has is %v; %v", c.PID(), all.Has(c.PID()), err)
+	}
+	c.Kill()
+	<-c.Ended()
+	if all.Has(c.PID()) {
+		t.Errorf("process %d is gone and still a child", c.PID())
+	}
+}
+
 func TestStartAfterClose(t *testing.T) {
-	s := NewStarter()
+	s := NewStarter(nil)
 	s.Close()
 	s.Close()
 	if _, err := s.Start(Command{}); !errors.Is(err, ErrStopped) {

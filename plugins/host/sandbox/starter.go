@@ -17,6 +17,7 @@ type Command struct {
 	Trampoline     *os.File // a binary that calls Exec when it is given LaunchArgs
 	LaunchArgs     []string // argv of the trampoline: "signet", "launch", "--"
 	Target         *os.File // the binary to become
+	Confine        Confinement
 	Args           []string // argv of the target
 	Env            []string // everything in its environment
 	Stdout, Stderr *os.File
@@ -32,18 +33,64 @@ const (
 // ErrStopped is returned by Start after Close.
 var ErrStopped = errors.New("sandbox: the starter is closed")
 
+// Children are the processes that were started and not waited for yet, by any
+// Starter that shares them. The zero value is ready.
+type Children struct {
+	mu  sync.Mutex
+	all map[int]bool
+}
+
+// Has reports whether a process is one of them. While one is being started it
+// waits, so that no child is unknown from its first instruction on.
+func (c *Children) Has(pid int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.all[pid]
+}
+
+// begin starts a process and remembers it.
+func (c *Children) begin(start func() (*os.Process, error)) (*os.Process, error) {
+	if c == nil {
+		return start()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, err := start()
+	if err != nil {
+		return nil, err
+	}
+	if c.all == nil {
+		c.all = map[int]bool{}
+	}
+	c.all[p.Pid] = true
+	return p, nil
+}
+
+// forget must be called before the process is waited for: from then on its
+// number may be another's.
+func (c *Children) forget(pid int) {
+	if c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.all, pid)
+	}
+}
+
 // A Starter starts processes from one thread that lives as long as it does.
 // The kernel sends the death signal when the *thread* that started a process
 // ends, and Go ends threads as it likes.
 type Starter struct {
+	children *Children // may be nil
+
 	work chan func()
 	stop chan struct{}
 	once sync.Once
 }
 
-// NewStarter returns a Starter. Close it after its children have ended.
-func NewStarter() *Starter {
-	s := &Starter{work: make(chan func()), stop: make(chan struct{})}
+// NewStarter returns a Starter that keeps its children among those given, if
+// any. Close it after they have ended.
+func NewStarter(children *Children) *Starter {
+	s := &Starter{children: children, work: make(chan func()), stop: make(chan struct{})}
 	go s.run()
 	return s
 }
@@ -70,7 +117,7 @@ func (s *Starter) Start(c Command) (*Child, error) {
 	var err error
 	done := make(chan struct{})
 	select {
-	case s.work <- func() { child, err = start(c); close(done) }:
+	case s.work <- func() { child, err = start(c, s.children); close(done) }:
 		<-done
 		return child, err
 	case <-s.stop:
@@ -78,26 +125,36 @@ func (s *Starter) Start(c Command) (*Child, error) {
 	}
 }
 
-func start(c Command) (*Child, error) {
+func start(c Command, children *Children) (*Child, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: start: %w", err)
 	}
 	defer null.Close() //nolint:errcheck // opened for reading
+	contained, err := c.Confine.withLoader(c.Target)
+	if err != nil {
+		return nil, fmt.Errorf("sandbox: start: %w", err)
+	}
+	confine, err := contained.encode()
+	if err != nil {
+		return nil, fmt.Errorf("sandbox: start: %w", err)
+	}
 	argv := append([]string{}, c.LaunchArgs...)
-	argv = append(argv, strconv.Itoa(os.Getpid()), fmt.Sprintf("/proc/self/fd/%d", targetFD))
-	p, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", trampolineFD), append(argv, c.Args...), &os.ProcAttr{
-		Dir:   "/",
-		Env:   append([]string{}, c.Env...), // never nil: nil means the daemon's
-		Files: []*os.File{null, c.Stdout, c.Stderr, c.Trampoline, c.Target},
-		// A session and a group of its own: no terminal to write to, and
-		// one kill reaches what it forks, unless that leaves the group.
-		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
+	argv = append(argv, strconv.Itoa(os.Getpid()), confine, fmt.Sprintf("/proc/self/fd/%d", targetFD))
+	p, err := children.begin(func() (*os.Process, error) {
+		return os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", trampolineFD), append(argv, c.Args...), &os.ProcAttr{
+			Dir:   "/",
+			Env:   append([]string{}, c.Env...), // never nil: nil means the daemon's
+			Files: []*os.File{null, c.Stdout, c.Stderr, c.Trampoline, c.Target},
+			// A session and a group of its own: no terminal to write to, and
+			// one kill reaches what it forks, unless that leaves the group.
+			Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: start: %w", err)
 	}
-	child := &Child{process: p, ended: make(chan struct{})}
+	child := &Child{process: p, children: children, ended: make(chan struct{})}
 	go child.reap()
 	return child, nil
 }
@@ -105,11 +162,12 @@ func start(c Command) (*Child, error) {
 // A Child is a process that was started. Its methods may be called at the
 // same time.
 type Child struct {
-	process *os.Process
-	ended   chan struct{}
-	mu      sync.Mutex
-	reaped  bool
-	how     string
+	process  *os.Process
+	children *Children
+	ended    chan struct{}
+	mu       sync.Mutex
+	reaped   bool
+	how      string
 }
 
 // PID returns the process id. It may be somebody else's once Ended is closed.
@@ -154,6 +212,7 @@ func (c *Child) reap() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.killGroup()
+	c.children.forget(c.process.Pid)
 	state, err := c.process.Wait()
 	c.reaped = true
 	if err != nil {
