@@ -54,6 +54,7 @@ type profile struct {
 	// rules are Callers again: those are handed out with the Profile, and
 	// whoever changes them must change no verdict.
 	rules      []CallerRule
+	verifiers  []CallerRule
 	ruleNames  []string            // "pay.callers[0]", as the ledger records them
 	open       []string            // subjects that end in "*"
 	fixed      []strictjson.Member // in order of name
@@ -104,6 +105,7 @@ func compile(p Profile, i int) (*profile, error) {
 	p = cloneProfile(p)
 	c.names(p)
 	c.callers(p.Callers)
+	c.verification(p)
 	c.lifetime(p.MaxTTL)
 	if p.Format == formatSSH {
 		c.onlySSH(p)
@@ -113,7 +115,7 @@ func compile(p Profile, i int) (*profile, error) {
 	c.assertion(p)
 	done := &profile{
 		Profile: p, audiences: setOf(p.Audiences), scopes: setOf(p.Scopes), claims: setOf(slices.Concat(p.AllowedClaims, p.RequiredClaims)),
-		rules: cloneRules(p.Callers), fixed: c.claims(p), required: slices.Clone(p.RequiredClaims), conditions: c.conditions(p.Conditions),
+		rules: cloneRules(p.Callers), verifiers: cloneRules(p.Verifiers), fixed: c.claims(p), required: slices.Clone(p.RequiredClaims), conditions: c.conditions(p.Conditions),
 		assertion: slices.Clone(p.FixedAssertion),
 	}
 	done.subjects, done.open = c.subjects(p.Subjects)
@@ -133,7 +135,8 @@ func cloneProfile(p Profile) Profile {
 	} {
 		*list = slices.Clone(*list)
 	}
-	p.Callers, p.Conditions, p.FixedAssertion = slices.Clone(p.Callers), slices.Clone(p.Conditions), slices.Clone(p.FixedAssertion)
+	p.Callers, p.Verifiers = slices.Clone(p.Callers), slices.Clone(p.Verifiers)
+	p.Conditions, p.FixedAssertion = slices.Clone(p.Conditions), slices.Clone(p.FixedAssertion)
 	p.FixedClaims, p.FixedOptions, p.FixedExtensions = maps.Clone(p.FixedClaims), maps.Clone(p.FixedOptions), maps.Clone(p.FixedExtensions)
 	return p
 }
@@ -182,8 +185,10 @@ func (c *compiler) names(p Profile) {
 	if !isName(p.Name) {
 		c.bad("name", "use 1 to 63 of a-z, 0-9, \"-\", \"_\" and \".\", a letter or digit first", "%s is not a name", quote(p.Name))
 	}
+	if p.Format != FormatOpaque && !sound(p.Key, maxSubject) {
+		c.bad("key", "name the key that signs", "missing or malformed")
+	}
 	for _, f := range []struct{ field, value, hint string }{
-		{"key", p.Key, "name the key that signs"},
 		{"format", p.Format, "such as jwt"},
 		{"type", p.Type, "such as at+jwt; it keeps tokens of different purpose apart"},
 	} {
@@ -198,10 +203,14 @@ func (c *compiler) callers(rules []CallerRule) {
 	if len(rules) == 0 {
 		c.bad("callers", "name who may use the profile by uid, gid, unit or cgroup", "nobody is allowed: the list is empty")
 	}
+	c.callerRules("callers", rules)
+}
+
+func (c *compiler) callerRules(field string, rules []CallerRule) {
 	for i, r := range rules {
 		if err := r.Check(); err != nil {
 			problem, hint, _ := strings.Cut(err.Error(), "\nhint: ")
-			c.bad(fmt.Sprintf("callers[%d]", i), hint, "%s", problem)
+			c.bad(fmt.Sprintf("%s[%d]", field, i), hint, "%s", problem)
 		}
 	}
 }

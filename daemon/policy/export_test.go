@@ -9,5 +9,6 @@ func (g *Gate) Without(rule string) *Gate {
 	}
 	faulty := *g
 	faulty.issue, faulty.sign = drop(g.issue), drop(g.sign)
+	faulty.introspect, faulty.redeem = drop(g.introspect), drop(g.redeem)
 	return &faulty
 }

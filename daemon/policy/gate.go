@@ -30,9 +30,13 @@ type Gate struct {
 	rand     io.Reader
 	skew     time.Duration
 	serial   func() (uint64, error)
+	names    []string // of the profiles, sorted
 	issue    []check
 	sign     []check
-	nothing  *profile // stands in for a profile that is not there, and allows nothing
+
+	introspect, redeem []check
+
+	nothing *profile // stands in for a profile that is not there, and allows nothing
 }
 
 // New checks every profile and returns a Gate, or all that is wrong: a joined
@@ -41,7 +45,7 @@ func New(profiles []Profile, o Options) (*Gate, error) {
 	g := &Gate{
 		profiles: make(map[string]*profile, len(profiles)),
 		now:      o.Now, rand: o.Rand, skew: cmp.Or(o.Skew, DefaultSkew), serial: o.Serial,
-		issue: issueChecks(), sign: signChecks(), nothing: &profile{},
+		issue: issueChecks(), sign: signChecks(), introspect: introspectChecks(), redeem: redeemChecks(), nothing: &profile{},
 	}
 	errs := []error{o.check()}
 	for i, p := range profiles {
@@ -55,6 +59,7 @@ func New(profiles []Profile, o Options) (*Gate, error) {
 			errs = append(errs, errors.New("policy: no source of serial numbers was given"))
 		}
 	}
+	g.names = slices.Sorted(maps.Keys(g.profiles))
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}

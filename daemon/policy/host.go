@@ -3,9 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 
 	"github.com/signetd/signet/daemon/peer"
 )
@@ -18,10 +16,13 @@ func (g *Gate) CheckHost() error {
 
 func (g *Gate) checkHost(pin, exe error, self uint32) error {
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(g.profiles)) {
-		for i, r := range g.profiles[name].rules {
-			if err := r.holdsHere(pin, exe, self); err != nil {
-				errs = append(errs, fmt.Errorf("profile %s: callers[%d]: %w", quote(name), i, err))
+	for _, name := range g.names {
+		p := g.profiles[name]
+		for field, rules := range map[string][]CallerRule{"callers": p.rules, "verifiers": p.verifiers} {
+			for i, r := range rules {
+				if err := r.holdsHere(pin, exe, self); err != nil {
+					errs = append(errs, fmt.Errorf("profile %s: %s[%d]: %w", quote(name), field, i, err))
+				}
 			}
 		}
 	}

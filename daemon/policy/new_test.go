@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,7 +134,7 @@ func TestAGateWithoutProfilesDeniesAll(t *testing.T) {
 
 func TestRulesNamesEveryCheck(t *testing.T) {
 	named := map[string]bool{}
-	for _, c := range append(issueChecks(), signChecks()...) {
+	for _, c := range slices.Concat(issueChecks(), signChecks(), redeemChecks()) {
 		named[c.rule] = true
 		if !contains(Rules(), c.rule) {
 			t.Errorf("check %q is not in Rules()", c.rule)

@@ -43,12 +43,16 @@ const (
 	formatSSH    = "ssh"
 )
 
+// FormatOpaque is that of reference tokens: random text that says nothing by
+// itself. The daemon remembers what it stands for, so there is no key.
+const FormatOpaque = "opaque"
+
 // A Profile is one kind of token: the key and format that make it, who may
 // have it, and what it may say. Lists name what is allowed; an empty list
 // allows nothing.
 type Profile struct {
 	Name   string
-	Key    string // the key's name; its format is fixed when it is made
+	Key    string // the key's name; its format is fixed when it is made; none for FormatOpaque
 	Format string // "jwt", "paseto", "ssh", or a third party's
 	Type   string // the token's type; tells apart tokens of different purpose. Of SSH: "user" or "host"
 	Issuer string // none for SSH, whose issuer is the key
@@ -64,6 +68,9 @@ type Profile struct {
 	FixedClaims    map[string]json.RawMessage // written into every token
 	RequireHolder  bool
 	Conditions     []Condition
+
+	Verifiers []CallerRule // who may ask what a token says, and use a single-use one up
+	SingleUse bool         // a token is good once: whoever accepts it redeems it first
 
 	// SSH. Principals are exact or have one "*" at the end; those of host
 	// certificates may begin with "*." instead, which stands for one label.
@@ -137,6 +144,8 @@ const (
 	RuleClaims     = "claims"
 	RuleHolder     = "holder"
 	RuleConditions = "conditions"
+	RuleVerifier   = "verifier" // Introspect and Redeem
+	RuleSingleUse  = "single-use"
 )
 
 // Rules returns every name that [Denial.Rule] can have.
@@ -144,7 +153,7 @@ func Rules() []string {
 	return []string{
 		RuleProfile, RuleCaller, RuleIssuer, RuleType, RuleSubject, RuleAudience, RuleScope, RuleTokenID,
 		RuleIssuedAt, RuleExpires, RuleNotBefore, RuleLifetime, RuleSerial, RulePrincipals, RuleOptions, RuleExtensions,
-		RuleAssertion, RuleClaims, RuleHolder, RuleConditions,
+		RuleAssertion, RuleClaims, RuleHolder, RuleConditions, RuleVerifier, RuleSingleUse,
 	}
 }
 
