@@ -57,7 +57,7 @@ var mayImport = map[string][]string{
 	"daemon/client":  {"daemon/api/v1", "signers", "signers/stream"},
 	"daemon/server": {
 		"daemon/api/v1", "daemon/audit", "daemon/metrics", "daemon/peer", "daemon/policy",
-		"keyring", "plugins", "plugins/host", "plugins/jwt", "plugins/paseto", "plugins/sshcert", "signers", "signers/stream",
+		"daemon/tokens", "keyring", "plugins", "plugins/host", "plugins/jwt", "plugins/paseto", "plugins/sshcert", "signers", "signers/stream",
 	},
 	"daemon": {
 		"plugins/host/sandbox",

@@ -60,6 +60,7 @@ type Daemon struct {
 	ring     *keyring.Ring
 	gate     *policy.Gate
 	serials  *tokens.Serials // nil where no key makes certificates
+	tokens   *tokens.Store
 	issuers  map[string]*host.Process
 	readers  map[string]server.Reader // by format, as issuers
 	pipeline *server.Pipeline
@@ -98,6 +99,7 @@ func (d *Daemon) start(ctx context.Context) error {
 		{"policy", d.openGate},
 		{"ledger", d.openLedger},
 		{"serial numbers", d.openSerials},
+		{"tokens", d.openTokens},
 		{"own binary", d.openSelf},
 		{"issuers and back-ends", d.openParts},
 		{"keys", d.openRing},

@@ -8,15 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/signetd/signet/daemon/config"
 	"github.com/signetd/signet/daemon/policy"
 	"github.com/signetd/signet/daemon/secret"
-	"github.com/signetd/signet/daemon/tokens"
 )
 
 // skew is how far a caller's clock may be ahead of ours.
@@ -46,30 +43,6 @@ func newGate(cfg *config.Config, serial func() (uint64, error)) (*policy.Gate, e
 		return nil, wrong
 	}
 	return gate, nil
-}
-
-var errNoSerials = errors.New("no serial numbers")
-
-// serial is the next serial number of an SSH certificate.
-func (d *Daemon) serial() (uint64, error) {
-	if d.serials == nil {
-		return 0, errNoSerials
-	}
-	return d.serials.Next()
-}
-
-// openSerials opens the serial numbers, where a key makes certificates.
-func (d *Daemon) openSerials(context.Context) error {
-	if !slices.ContainsFunc(d.cfg.Keys, func(k config.Key) bool { return k.Format == "ssh" }) {
-		return nil
-	}
-	serials, err := tokens.OpenSerials(tokens.SerialOptions{Dir: filepath.Join(d.cfg.StateDir, "serials")})
-	if err != nil {
-		return err
-	}
-	d.serials = serials
-	d.atStop(serials.Close)
-	return nil
 }
 
 // flat are the errors that were joined.
@@ -128,12 +101,13 @@ func look(cfg *config.Config, at string, s *config.Secret) config.Errors {
 func profiles(cfg *config.Config) (all []policy.Profile, wrong config.Errors) {
 	for i, p := range cfg.Profiles {
 		to := policy.Profile{
-			Name: p.Name, Key: p.Key, Format: cfg.FormatOf(p.Key), Type: p.Type, Issuer: p.Issuer,
+			Name: p.Name, Key: p.Key, Format: cfg.ProfileFormat(p), Type: p.Type, Issuer: p.Issuer,
 			Audiences: p.Audiences, Scopes: p.Scopes, Subjects: p.Subjects, MaxTTL: p.MaxTTL.D(),
 			AllowedClaims: p.Claims.Allowed, RequiredClaims: p.Claims.Required, FixedClaims: map[string]json.RawMessage{},
 			RequireHolder: p.RequireHolder, Principals: p.Principals,
 			AllowedOptions: p.Options.Allowed, RequiredOptions: p.Options.Required, FixedOptions: p.Options.Fixed,
 			AllowedExtensions: p.Extensions.Allowed, FixedExtensions: p.Extensions.Fixed, AllowAssertion: p.Assertion.Allowed,
+			SingleUse: p.SingleUse,
 		}
 		if p.Assertion.Fixed != "" {
 			to.FixedAssertion = []byte(p.Assertion.Fixed)
@@ -155,6 +129,9 @@ func profiles(cfg *config.Config) (all []policy.Profile, wrong config.Errors) {
 		}
 		for _, c := range p.Callers {
 			to.Callers = append(to.Callers, callerRule(c))
+		}
+		for _, c := range p.Verifiers {
+			to.Verifiers = append(to.Verifiers, callerRule(c))
 		}
 		all = append(all, to)
 	}

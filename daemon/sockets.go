@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -46,7 +47,7 @@ func (d *Daemon) openSockets(ctx context.Context) error {
 	}
 	d.pipeline = &server.Pipeline{
 		Gate: d.gate, Ring: d.ring, Ledger: d.ledger, Formats: d.formats(),
-		Metrics: d.metrics, Log: d.log, Now: now,
+		Tokens: d.tokens, Rand: rand.Reader, Metrics: d.metrics, Log: d.log, Now: now,
 	}
 	d.measureParts(ctx)
 	d.measureBackends()

@@ -33,6 +33,9 @@ func (c *Config) check() {
 	k.within("lifecycle.drain", c.Lifecycle.Drain, maxDrain, "choose less: it is for requests under way")
 	k.issuers(c.Issuers)
 	k.plugins(c)
+	if c.Tokens.Most < 0 || c.Tokens.Most == 0 && k.places["tokens.most"].line > 0 {
+		k.wrong("tokens.most", fmt.Sprintf("%d is not over zero", c.Tokens.Most), "leave it out for 1000000")
+	}
 	k.unit("ledger.segment_size", c.Ledger.SegmentSize.check(), "a size such as 64MiB")
 	k.oneOf("log.level", c.Log.Level, "", "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "", "text", "json")

@@ -21,6 +21,7 @@ type Config struct {
 	Admins     []Admin   `yaml:"admins,omitempty" jsonschema_description:"Operators and their rights. Nobody has any unless listed."`
 	Issuers    Issuers   `yaml:"issuers,omitempty" jsonschema_description:"Limits of issuer processes, and what contains them."`
 	Plugins    []Plugin  `yaml:"plugins,omitempty" jsonschema_description:"Issuers that are not signet's own: programs that know a token format."`
+	Tokens     Tokens    `yaml:"tokens,omitempty" jsonschema_description:"What the daemon remembers of tokens."`
 	Ledger     Ledger    `yaml:"ledger,omitempty" jsonschema_description:"The audit ledger."`
 	Log        Log       `yaml:"log,omitempty" jsonschema_description:"The daemon's log, on standard error."`
 
@@ -168,6 +169,11 @@ type Admin struct {
 	Rights []string `yaml:"rights" jsonschema:"required,minItems=1,enum=view,enum=rotate,enum=revoke,enum=destroy,enum=policy" jsonschema_description:"view, rotate, revoke, destroy, policy. Revoke may be held alone."`
 }
 
+// Tokens bounds what the daemon remembers of tokens.
+type Tokens struct {
+	Most int `yaml:"most,omitempty" jsonschema:"minimum=1" jsonschema_description:"Opaque tokens, and single-use ones that were used, remembered at a time; 1000000 if absent. More are refused until some end."`
+}
+
 // Ledger says where the audit ledger is and how it is written.
 type Ledger struct {
 	Dir          string `yaml:"dir,omitempty" empty:"ok" jsonschema_description:"Its directory; state_dir/ledger if absent."`
@@ -193,6 +199,15 @@ func (c *Config) LedgerDir() string {
 		return c.Ledger.Dir
 	}
 	return filepath.Join(c.StateDir, "ledger")
+}
+
+// ProfileFormat is the token format of a profile: its key's, unless it needs no
+// key.
+func (c *Config) ProfileFormat(p Profile) string {
+	if p.Format != "" {
+		return p.Format
+	}
+	return c.FormatOf(p.Key)
 }
 
 // FormatOf is the token format of a key, "" for one that is not there.

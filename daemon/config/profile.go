@@ -11,7 +11,8 @@ import (
 // of its key.
 type Profile struct {
 	Name          string     `yaml:"name" jsonschema:"required" jsonschema_description:"What callers ask for."`
-	Key           string     `yaml:"key" jsonschema:"required" jsonschema_description:"The key that signs."`
+	Key           string     `yaml:"key,omitempty" jsonschema_description:"The key that signs. Needed, but for format: opaque."`
+	Format        string     `yaml:"format,omitempty" jsonschema:"enum=opaque" jsonschema_description:"opaque, for reference tokens, which no key signs and only introspection understands; else it is the key's and is left out."`
 	Issuer        string     `yaml:"issuer,omitempty" jsonschema_description:"iss of its tokens. Needed, but for SSH, where the key is the issuer."`
 	Type          string     `yaml:"type" jsonschema:"required" jsonschema_description:"typ of its tokens (RFC 8725 section 3.11), such as at+jwt: it keeps tokens of different purpose apart. Of SSH certificates user or host."`
 	Callers       []Caller   `yaml:"callers" jsonschema:"required,minItems=1" jsonschema_description:"Who may have one. Each entry must hold in full."`
@@ -20,6 +21,8 @@ type Profile struct {
 	Subjects      []string   `yaml:"subjects" jsonschema:"required,minItems=1" jsonschema_description:"Who tokens may be about: exactly, or with one * at the end. Of SSH certificates their key ids."`
 	MaxTTL        Duration   `yaml:"max_ttl" jsonschema:"required" jsonschema_description:"The longest lifetime, at most 24h. A longer one is refused, not cut."`
 	Claims        Claims     `yaml:"claims,omitempty" jsonschema_description:"Further claims."`
+	SingleUse     bool       `yaml:"single_use,omitempty" jsonschema_description:"A token is good once: whoever accepts it redeems it first."`
+	Verifiers     []Caller   `yaml:"verifiers,omitempty" jsonschema:"minItems=1" jsonschema_description:"Who may introspect and redeem tokens. Each entry must hold in full. Needed for format: opaque and for single_use."`
 	RequireHolder bool       `yaml:"require_holder,omitempty" jsonschema_description:"Refuse tokens that are not bound to a holder (RFC 7800)."`
 	Principals    []string   `yaml:"principals,omitempty" jsonschema:"minItems=1" jsonschema_description:"SSH: accounts or hosts that certificates may name, exactly or with one * at the end; hosts also with *. in front, which stands for one label."`
 	Options       Options    `yaml:"options,omitempty" jsonschema_description:"SSH: critical options."`
@@ -61,17 +64,37 @@ func (k checker) profiles(c *Config) {
 	for i, p := range c.Profiles {
 		at := fmt.Sprintf("profiles[%d]", i)
 		k.unique(at+".name", p.Name, seen)
-		k.refers(at+".key", p.Key, "keys", keys)
+		if p.Format == "" {
+			k.refers(at+".key", p.Key, "keys", keys)
+		}
+		k.verification(at, c, p)
 		k.some(at+".callers", len(p.Callers))
 		k.some(at+".subjects", len(p.Subjects))
 		for _, l := range lists(p) {
 			k.distinct(at+l.field, l.entries)
 		}
 		k.ttl(at+".max_ttl", p.MaxTTL)
-		k.byFormat(at, c.FormatOf(p.Key), p)
+		k.byFormat(at, c.ProfileFormat(p), p)
 		for j, caller := range p.Callers {
 			k.caller(fmt.Sprintf("%s.callers[%d]", at, j), caller)
 		}
+	}
+}
+
+// verification wants somebody who accepts tokens that nobody can verify, or use
+// up, without the daemon.
+func (k checker) verification(at string, c *Config, p Profile) {
+	k.oneOf(at+".format", p.Format, "", formatOpaque)
+	if p.Format != "" && p.Key != "" {
+		k.wrong(at+".format", "both a format and a key, which has its own", "remove key for opaque tokens, else format")
+	}
+	if c.ProfileFormat(p) == formatSSH {
+		k.foreign(at, formatSSH, map[string]bool{".single_use": p.SingleUse, ".verifiers": len(p.Verifiers) > 0})
+	} else if p.SingleUse || p.Format == formatOpaque {
+		k.need(at+".verifiers", len(p.Verifiers) > 0, "who accepts the tokens, such as verifiers: [{uid: 1000}]; without any they are good for nothing")
+	}
+	for j, caller := range p.Verifiers {
+		k.caller(fmt.Sprintf("%s.verifiers[%d]", at, j), caller)
 	}
 }
 
@@ -95,6 +118,7 @@ func lists(p Profile) []list {
 const (
 	formatPASETO = "paseto"
 	formatSSH    = "ssh"
+	formatOpaque = "opaque"
 )
 
 // byFormat wants the fields that the format needs, and none that it can't say.

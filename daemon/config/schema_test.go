@@ -124,10 +124,14 @@ profiles:
             text
     require_holder: true
     conditions: [c]
+    format: opaque
+    single_use: true
+    verifiers: [{uid: 1, gid: 2, unit: u, cgroup: /c, exe: /e}]
 admins: [{uid: 3, gid: 4, unit: u, cgroup: /c, exe: /e, rights: [view, rotate, revoke, destroy, policy]}]
 issuers: {deadline: 1s, uids: 60000-60009, cgroup: /sys/fs/cgroup/signet, memory: 512MiB, accept_missing: [landlock, seccomp, uid, cgroup]}
 plugins:
   - {name: cwt, format: cwt, path: /p, sha256: s, args: [a], runtime: [/r], plain_grpc: true, uid: 60001, memory: 1GiB, accept_missing: [cgroup], inspector: {path: /p, sha256: s, args: [a], runtime: [/r], plain_grpc: true}}
+tokens: {most: 9}
 ledger: {dir: l, segment_size: 1GiB, unsafe_no_sync: true}
 log: {level: debug, format: json}
 `

@@ -73,6 +73,13 @@ func (m *Metrics) Watch(parts func() []Part, versions func() []Version) {
 	m.registry.MustRegister(&scrape{parts, versions})
 }
 
+// WatchTokens has the number of remembered tokens read at each scrape.
+func (m *Metrics) WatchTokens(live func() int64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "signet_tokens_remembered", Help: "Opaque tokens, and single-use ones that were used, that are remembered.",
+	}, func() float64 { return float64(live()) }))
+}
+
 // A Version is a key version for the metrics.
 type Version struct {
 	Key, Version, State string

@@ -35,6 +35,9 @@ func (p *Pipeline) Issue(ctx context.Context, req policy.Request) (Issued, error
 	if err != nil {
 		return Issued{}, p.deny(ctx, eventOf(opIssue, req), err)
 	}
+	if approval.Profile().Format == policy.FormatOpaque {
+		return p.mint(ctx, req, approval)
+	}
 	key, err := p.Ring.Current(approval.Profile().Key)
 	if err != nil {
 		return Issued{}, p.deny(ctx, eventOf(opIssue, req), err)

@@ -28,6 +28,7 @@ import (
 	"github.com/signetd/signet/daemon/peer"
 	"github.com/signetd/signet/daemon/policy"
 	"github.com/signetd/signet/daemon/server"
+	"github.com/signetd/signet/daemon/tokens"
 	"github.com/signetd/signet/keyring"
 	"github.com/signetd/signet/keyring/filestore"
 	"github.com/signetd/signet/plugins"
@@ -41,13 +42,15 @@ import (
 // tests can make misbehave.
 type rig struct {
 	t       *testing.T
-	dir     string
+	dir     string // of the sockets
+	home    string // of everything
 	shape   shape
 	client  *client.Client
 	admin   signetv1.AdminClient
 	backend *softkey.Backend
 	ring    *keyring.Ring
 	ledger  *audit.Log
+	tokens  *tokens.Store
 	now     atomic.Int64 // Unix seconds
 	spoil   func(*plugins.Draft)
 	down    error // what the issuer returns
@@ -101,7 +104,7 @@ func newRigOf(t *testing.T, s shape, rights ...server.Right) *rig {
 	t.Helper()
 	dir := must[string](t)(os.MkdirTemp("", "sg"))
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	r := &rig{t: t, dir: dir, shape: s}
+	r := &rig{t: t, dir: dir, home: dir, shape: s}
 	r.now.Store(1767323045)
 	uid := uint32(os.Getuid())
 	gate := must[*policy.Gate](t)(policy.New([]policy.Profile{{
@@ -175,7 +178,7 @@ func (r *rig) issue() (client.Token, error) {
 // count is how many records of a kind the ledger has.
 func (r *rig) count(kind audit.Kind) uint64 {
 	r.t.Helper()
-	return must[audit.Report](r.t)(audit.Verify(filepath.Join(r.dir, "ledger"))).Kinds[kind]
+	return must[audit.Report](r.t)(audit.Verify(filepath.Join(r.home, "ledger"))).Kinds[kind]
 }
 
 // body is a token body that a caller writes, with text replaced in it.

@@ -78,7 +78,11 @@ func (p *Pipeline) keysOf(profile string) (iter.Seq2[string, string], error) {
 		if !ok {
 			return nil, fmt.Errorf("profile %q: %w", profile, keyring.ErrUnknownKey)
 		}
-		return func(yield func(string, string) bool) { yield(found.Key, found.Format) }, nil
+		return func(yield func(string, string) bool) {
+			if found.Key != "" { // else nobody verifies its tokens but the daemon
+				yield(found.Key, found.Format)
+			}
+		}, nil
 	}
 	return func(yield func(string, string) bool) {
 		for _, e := range p.Ring.List() {

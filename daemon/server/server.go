@@ -9,6 +9,7 @@ package server
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"time"
 
@@ -35,6 +36,8 @@ type Pipeline struct {
 	Ring    *keyring.Ring
 	Ledger  *audit.Log
 	Formats map[string]Format
+	Tokens  Tokens
+	Rand    io.Reader // of opaque tokens
 	Metrics *metrics.Metrics
 	Log     *slog.Logger
 	Now     func() time.Time

@@ -10,6 +10,7 @@ import (
 
 	"github.com/signetd/signet/daemon/audit"
 	"github.com/signetd/signet/daemon/policy"
+	"github.com/signetd/signet/daemon/tokens"
 	"github.com/signetd/signet/keyring"
 	"github.com/signetd/signet/plugins"
 	"github.com/signetd/signet/plugins/host"
@@ -50,6 +51,9 @@ var rows = []row{
 	{is: keyring.ErrExists, code: codes.AlreadyExists},
 	{is: keyring.ErrConflict, code: codes.Aborted, say: "the key's record changed meanwhile\nhint: look at it with `signet key list` and try again"},
 	{is: plugins.ErrRefused, code: codes.InvalidArgument},
+	{is: ErrInactive, code: codes.FailedPrecondition, say: "the token is not active\nhint: ask its bearer for a fresh one; a redeemed, ended or foreign token does not become active"},
+	{is: tokens.ErrSpent, code: codes.FailedPrecondition, say: "the token was used before\nhint: whoever showed it may have stolen it: ask its bearer for a fresh one", loud: true},
+	{is: tokens.ErrFull, code: codes.ResourceExhausted, say: "as many tokens are live as the daemon remembers\nhint: operators: see tokens.most", loud: true},
 	{is: errBadRequest, code: codes.InvalidArgument},
 	{is: host.ErrDown, code: codes.Unavailable, say: "the issuer process is down\nhint: retry with back-off"},
 	{is: ErrNoFormat, code: codes.Unavailable, say: "no issuer serves this profile's format", loud: true},

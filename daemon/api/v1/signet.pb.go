@@ -820,6 +820,377 @@ func (x *SignOutcome) GetRefusal() *Refusal {
 	return nil
 }
 
+type IntrospectRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// One profile, or any whose tokens the caller may introspect when empty.
+	Profile string `protobuf:"bytes,2,opt,name=profile,proto3" json:"profile,omitempty"`
+	// PASETO's implicit assertion.
+	Assertion     []byte `protobuf:"bytes,3,opt,name=assertion,proto3" json:"assertion,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IntrospectRequest) Reset() {
+	*x = IntrospectRequest{}
+	mi := &file_signet_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IntrospectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IntrospectRequest) ProtoMessage() {}
+
+func (x *IntrospectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IntrospectRequest.ProtoReflect.Descriptor instead.
+func (*IntrospectRequest) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *IntrospectRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *IntrospectRequest) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *IntrospectRequest) GetAssertion() []byte {
+	if x != nil {
+		return x.Assertion
+	}
+	return nil
+}
+
+type IntrospectReply struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Active bool                   `protobuf:"varint,1,opt,name=active,proto3" json:"active,omitempty"`
+	// Absent unless active.
+	Content       *TokenContent `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IntrospectReply) Reset() {
+	*x = IntrospectReply{}
+	mi := &file_signet_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IntrospectReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IntrospectReply) ProtoMessage() {}
+
+func (x *IntrospectReply) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IntrospectReply.ProtoReflect.Descriptor instead.
+func (*IntrospectReply) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *IntrospectReply) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *IntrospectReply) GetContent() *TokenContent {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+type RedeemRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Token   string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Profile string                 `protobuf:"bytes,2,opt,name=profile,proto3" json:"profile,omitempty"`
+	// For whom the caller accepts it. Never optional.
+	Audience string `protobuf:"bytes,3,opt,name=audience,proto3" json:"audience,omitempty"`
+	// PASETO's implicit assertion.
+	Assertion     []byte `protobuf:"bytes,4,opt,name=assertion,proto3" json:"assertion,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedeemRequest) Reset() {
+	*x = RedeemRequest{}
+	mi := &file_signet_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedeemRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedeemRequest) ProtoMessage() {}
+
+func (x *RedeemRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedeemRequest.ProtoReflect.Descriptor instead.
+func (*RedeemRequest) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RedeemRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *RedeemRequest) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *RedeemRequest) GetAudience() string {
+	if x != nil {
+		return x.Audience
+	}
+	return ""
+}
+
+func (x *RedeemRequest) GetAssertion() []byte {
+	if x != nil {
+		return x.Assertion
+	}
+	return nil
+}
+
+type RedeemReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Content       *TokenContent          `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedeemReply) Reset() {
+	*x = RedeemReply{}
+	mi := &file_signet_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedeemReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedeemReply) ProtoMessage() {}
+
+func (x *RedeemReply) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedeemReply.ProtoReflect.Descriptor instead.
+func (*RedeemReply) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RedeemReply) GetContent() *TokenContent {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+// TokenContent is what a token says. Times are seconds since 1970, UTC.
+type TokenContent struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Profile     string                 `protobuf:"bytes,1,opt,name=profile,proto3" json:"profile,omitempty"`
+	Type        string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Issuer      string                 `protobuf:"bytes,3,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	TokenId     string                 `protobuf:"bytes,4,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	Subject     string                 `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
+	Audience    []string               `protobuf:"bytes,6,rep,name=audience,proto3" json:"audience,omitempty"`
+	Scope       []string               `protobuf:"bytes,7,rep,name=scope,proto3" json:"scope,omitempty"`
+	IssuedAt    int64                  `protobuf:"varint,8,opt,name=issued_at,json=issuedAt,proto3" json:"issued_at,omitempty"`
+	NotBefore   int64                  `protobuf:"varint,9,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
+	Expires     int64                  `protobuf:"varint,10,opt,name=expires,proto3" json:"expires,omitempty"`
+	HolderKind  string                 `protobuf:"bytes,11,opt,name=holder_kind,json=holderKind,proto3" json:"holder_kind,omitempty"`
+	HolderValue string                 `protobuf:"bytes,12,opt,name=holder_value,json=holderValue,proto3" json:"holder_value,omitempty"`
+	// One JSON object with further claims, or nothing.
+	Claims        []byte `protobuf:"bytes,13,opt,name=claims,proto3" json:"claims,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenContent) Reset() {
+	*x = TokenContent{}
+	mi := &file_signet_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenContent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenContent) ProtoMessage() {}
+
+func (x *TokenContent) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenContent.ProtoReflect.Descriptor instead.
+func (*TokenContent) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *TokenContent) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *TokenContent) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *TokenContent) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *TokenContent) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *TokenContent) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *TokenContent) GetAudience() []string {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *TokenContent) GetScope() []string {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *TokenContent) GetIssuedAt() int64 {
+	if x != nil {
+		return x.IssuedAt
+	}
+	return 0
+}
+
+func (x *TokenContent) GetNotBefore() int64 {
+	if x != nil {
+		return x.NotBefore
+	}
+	return 0
+}
+
+func (x *TokenContent) GetExpires() int64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
+func (x *TokenContent) GetHolderKind() string {
+	if x != nil {
+		return x.HolderKind
+	}
+	return ""
+}
+
+func (x *TokenContent) GetHolderValue() string {
+	if x != nil {
+		return x.HolderValue
+	}
+	return ""
+}
+
+func (x *TokenContent) GetClaims() []byte {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
 type PublicKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One profile's keys, or every published key when empty.
@@ -830,7 +1201,7 @@ type PublicKeysRequest struct {
 
 func (x *PublicKeysRequest) Reset() {
 	*x = PublicKeysRequest{}
-	mi := &file_signet_proto_msgTypes[13]
+	mi := &file_signet_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +1213,7 @@ func (x *PublicKeysRequest) String() string {
 func (*PublicKeysRequest) ProtoMessage() {}
 
 func (x *PublicKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[13]
+	mi := &file_signet_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +1226,7 @@ func (x *PublicKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublicKeysRequest.ProtoReflect.Descriptor instead.
 func (*PublicKeysRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{13}
+	return file_signet_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PublicKeysRequest) GetProfile() string {
@@ -881,7 +1252,7 @@ type PublicKeysReply struct {
 
 func (x *PublicKeysReply) Reset() {
 	*x = PublicKeysReply{}
-	mi := &file_signet_proto_msgTypes[14]
+	mi := &file_signet_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1264,7 @@ func (x *PublicKeysReply) String() string {
 func (*PublicKeysReply) ProtoMessage() {}
 
 func (x *PublicKeysReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[14]
+	mi := &file_signet_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1277,7 @@ func (x *PublicKeysReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublicKeysReply.ProtoReflect.Descriptor instead.
 func (*PublicKeysReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{14}
+	return file_signet_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PublicKeysReply) GetKeys() []*PublicKey {
@@ -953,7 +1324,7 @@ type PublicKey struct {
 
 func (x *PublicKey) Reset() {
 	*x = PublicKey{}
-	mi := &file_signet_proto_msgTypes[15]
+	mi := &file_signet_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1336,7 @@ func (x *PublicKey) String() string {
 func (*PublicKey) ProtoMessage() {}
 
 func (x *PublicKey) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[15]
+	mi := &file_signet_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1349,7 @@ func (x *PublicKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublicKey.ProtoReflect.Descriptor instead.
 func (*PublicKey) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{15}
+	return file_signet_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PublicKey) GetKey() string {
@@ -1033,7 +1404,7 @@ type ListOrphansRequest struct {
 
 func (x *ListOrphansRequest) Reset() {
 	*x = ListOrphansRequest{}
-	mi := &file_signet_proto_msgTypes[16]
+	mi := &file_signet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1416,7 @@ func (x *ListOrphansRequest) String() string {
 func (*ListOrphansRequest) ProtoMessage() {}
 
 func (x *ListOrphansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[16]
+	mi := &file_signet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1429,7 @@ func (x *ListOrphansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphansRequest.ProtoReflect.Descriptor instead.
 func (*ListOrphansRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{16}
+	return file_signet_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListOrphansRequest) GetBackend() string {
@@ -1081,7 +1452,7 @@ type ListOrphansReply struct {
 
 func (x *ListOrphansReply) Reset() {
 	*x = ListOrphansReply{}
-	mi := &file_signet_proto_msgTypes[17]
+	mi := &file_signet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1464,7 @@ func (x *ListOrphansReply) String() string {
 func (*ListOrphansReply) ProtoMessage() {}
 
 func (x *ListOrphansReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[17]
+	mi := &file_signet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1477,7 @@ func (x *ListOrphansReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphansReply.ProtoReflect.Descriptor instead.
 func (*ListOrphansReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{17}
+	return file_signet_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListOrphansReply) GetOrphans() []*Orphan {
@@ -1153,7 +1524,7 @@ type Orphan struct {
 
 func (x *Orphan) Reset() {
 	*x = Orphan{}
-	mi := &file_signet_proto_msgTypes[18]
+	mi := &file_signet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1536,7 @@ func (x *Orphan) String() string {
 func (*Orphan) ProtoMessage() {}
 
 func (x *Orphan) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[18]
+	mi := &file_signet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1549,7 @@ func (x *Orphan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Orphan.ProtoReflect.Descriptor instead.
 func (*Orphan) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{18}
+	return file_signet_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Orphan) GetBackend() string {
@@ -1251,7 +1622,7 @@ type CleanOrphanRequest struct {
 
 func (x *CleanOrphanRequest) Reset() {
 	*x = CleanOrphanRequest{}
-	mi := &file_signet_proto_msgTypes[19]
+	mi := &file_signet_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1263,7 +1634,7 @@ func (x *CleanOrphanRequest) String() string {
 func (*CleanOrphanRequest) ProtoMessage() {}
 
 func (x *CleanOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[19]
+	mi := &file_signet_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1276,7 +1647,7 @@ func (x *CleanOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanOrphanRequest.ProtoReflect.Descriptor instead.
 func (*CleanOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{19}
+	return file_signet_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CleanOrphanRequest) GetBackend() string {
@@ -1324,7 +1695,7 @@ type CleanOrphanReply struct {
 
 func (x *CleanOrphanReply) Reset() {
 	*x = CleanOrphanReply{}
-	mi := &file_signet_proto_msgTypes[20]
+	mi := &file_signet_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1707,7 @@ func (x *CleanOrphanReply) String() string {
 func (*CleanOrphanReply) ProtoMessage() {}
 
 func (x *CleanOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[20]
+	mi := &file_signet_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1720,7 @@ func (x *CleanOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanOrphanReply.ProtoReflect.Descriptor instead.
 func (*CleanOrphanReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{20}
+	return file_signet_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CleanOrphanReply) GetOrphan() *Orphan {
@@ -1367,7 +1738,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_signet_proto_msgTypes[21]
+	mi := &file_signet_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1750,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[21]
+	mi := &file_signet_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1763,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{21}
+	return file_signet_proto_rawDescGZIP(), []int{26}
 }
 
 type ListKeysReply struct {
@@ -1404,7 +1775,7 @@ type ListKeysReply struct {
 
 func (x *ListKeysReply) Reset() {
 	*x = ListKeysReply{}
-	mi := &file_signet_proto_msgTypes[22]
+	mi := &file_signet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1787,7 @@ func (x *ListKeysReply) String() string {
 func (*ListKeysReply) ProtoMessage() {}
 
 func (x *ListKeysReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[22]
+	mi := &file_signet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1800,7 @@ func (x *ListKeysReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysReply.ProtoReflect.Descriptor instead.
 func (*ListKeysReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{22}
+	return file_signet_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListKeysReply) GetKeys() []*Key {
@@ -1454,7 +1825,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_signet_proto_msgTypes[23]
+	mi := &file_signet_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1837,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[23]
+	mi := &file_signet_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1850,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{23}
+	return file_signet_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Key) GetName() string {
@@ -1546,7 +1917,7 @@ type Version struct {
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_signet_proto_msgTypes[24]
+	mi := &file_signet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1929,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[24]
+	mi := &file_signet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1942,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{24}
+	return file_signet_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Version) GetNumber() uint32 {
@@ -1666,7 +2037,7 @@ type ListPluginsRequest struct {
 
 func (x *ListPluginsRequest) Reset() {
 	*x = ListPluginsRequest{}
-	mi := &file_signet_proto_msgTypes[25]
+	mi := &file_signet_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +2049,7 @@ func (x *ListPluginsRequest) String() string {
 func (*ListPluginsRequest) ProtoMessage() {}
 
 func (x *ListPluginsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[25]
+	mi := &file_signet_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +2062,7 @@ func (x *ListPluginsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginsRequest.ProtoReflect.Descriptor instead.
 func (*ListPluginsRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{25}
+	return file_signet_proto_rawDescGZIP(), []int{30}
 }
 
 type ListPluginsReply struct {
@@ -1703,7 +2074,7 @@ type ListPluginsReply struct {
 
 func (x *ListPluginsReply) Reset() {
 	*x = ListPluginsReply{}
-	mi := &file_signet_proto_msgTypes[26]
+	mi := &file_signet_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1715,7 +2086,7 @@ func (x *ListPluginsReply) String() string {
 func (*ListPluginsReply) ProtoMessage() {}
 
 func (x *ListPluginsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[26]
+	mi := &file_signet_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,7 +2099,7 @@ func (x *ListPluginsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPluginsReply.ProtoReflect.Descriptor instead.
 func (*ListPluginsReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{26}
+	return file_signet_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListPluginsReply) GetPlugins() []*Plugin {
@@ -1760,7 +2131,7 @@ type Plugin struct {
 
 func (x *Plugin) Reset() {
 	*x = Plugin{}
-	mi := &file_signet_proto_msgTypes[27]
+	mi := &file_signet_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +2143,7 @@ func (x *Plugin) String() string {
 func (*Plugin) ProtoMessage() {}
 
 func (x *Plugin) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[27]
+	mi := &file_signet_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +2156,7 @@ func (x *Plugin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plugin.ProtoReflect.Descriptor instead.
 func (*Plugin) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{27}
+	return file_signet_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Plugin) GetKind() string {
@@ -1857,7 +2228,7 @@ type Containment struct {
 
 func (x *Containment) Reset() {
 	*x = Containment{}
-	mi := &file_signet_proto_msgTypes[28]
+	mi := &file_signet_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +2240,7 @@ func (x *Containment) String() string {
 func (*Containment) ProtoMessage() {}
 
 func (x *Containment) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[28]
+	mi := &file_signet_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2253,7 @@ func (x *Containment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Containment.ProtoReflect.Descriptor instead.
 func (*Containment) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{28}
+	return file_signet_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Containment) GetName() string {
@@ -1924,7 +2295,7 @@ type AdoptKeyRequest struct {
 
 func (x *AdoptKeyRequest) Reset() {
 	*x = AdoptKeyRequest{}
-	mi := &file_signet_proto_msgTypes[29]
+	mi := &file_signet_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2307,7 @@ func (x *AdoptKeyRequest) String() string {
 func (*AdoptKeyRequest) ProtoMessage() {}
 
 func (x *AdoptKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[29]
+	mi := &file_signet_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2320,7 @@ func (x *AdoptKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptKeyRequest.ProtoReflect.Descriptor instead.
 func (*AdoptKeyRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{29}
+	return file_signet_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AdoptKeyRequest) GetName() string {
@@ -2006,7 +2377,7 @@ type CreateKeyRequest struct {
 
 func (x *CreateKeyRequest) Reset() {
 	*x = CreateKeyRequest{}
-	mi := &file_signet_proto_msgTypes[30]
+	mi := &file_signet_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2018,7 +2389,7 @@ func (x *CreateKeyRequest) String() string {
 func (*CreateKeyRequest) ProtoMessage() {}
 
 func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[30]
+	mi := &file_signet_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2031,7 +2402,7 @@ func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{30}
+	return file_signet_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CreateKeyRequest) GetName() string {
@@ -2071,7 +2442,7 @@ type KeyRequest struct {
 
 func (x *KeyRequest) Reset() {
 	*x = KeyRequest{}
-	mi := &file_signet_proto_msgTypes[31]
+	mi := &file_signet_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2083,7 +2454,7 @@ func (x *KeyRequest) String() string {
 func (*KeyRequest) ProtoMessage() {}
 
 func (x *KeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[31]
+	mi := &file_signet_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2096,7 +2467,7 @@ func (x *KeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyRequest.ProtoReflect.Descriptor instead.
 func (*KeyRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{31}
+	return file_signet_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *KeyRequest) GetName() string {
@@ -2145,7 +2516,7 @@ type KeyReply struct {
 
 func (x *KeyReply) Reset() {
 	*x = KeyReply{}
-	mi := &file_signet_proto_msgTypes[32]
+	mi := &file_signet_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2528,7 @@ func (x *KeyReply) String() string {
 func (*KeyReply) ProtoMessage() {}
 
 func (x *KeyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[32]
+	mi := &file_signet_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2541,7 @@ func (x *KeyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyReply.ProtoReflect.Descriptor instead.
 func (*KeyReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{32}
+	return file_signet_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *KeyReply) GetKey() *Key {
@@ -2200,7 +2571,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_signet_proto_msgTypes[33]
+	mi := &file_signet_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2212,7 +2583,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[33]
+	mi := &file_signet_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2225,7 +2596,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{33}
+	return file_signet_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExplainRequest) GetRequest() *IssueRequest {
@@ -2277,7 +2648,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_signet_proto_msgTypes[34]
+	mi := &file_signet_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2289,7 +2660,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[34]
+	mi := &file_signet_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2302,7 +2673,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{34}
+	return file_signet_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExplainReply) GetAllowed() bool {
@@ -2344,7 +2715,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_signet_proto_msgTypes[35]
+	mi := &file_signet_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2356,7 +2727,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[35]
+	mi := &file_signet_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2369,7 +2740,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{35}
+	return file_signet_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExplainStep) GetRule() string {
@@ -2401,7 +2772,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_signet_proto_msgTypes[36]
+	mi := &file_signet_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2413,7 +2784,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[36]
+	mi := &file_signet_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2426,7 +2797,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{36}
+	return file_signet_proto_rawDescGZIP(), []int{41}
 }
 
 type StatusReply struct {
@@ -2440,7 +2811,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_signet_proto_msgTypes[37]
+	mi := &file_signet_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2452,7 +2823,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[37]
+	mi := &file_signet_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2465,7 +2836,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{37}
+	return file_signet_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *StatusReply) GetVersion() string {
@@ -2502,7 +2873,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_signet_proto_msgTypes[38]
+	mi := &file_signet_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2514,7 +2885,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[38]
+	mi := &file_signet_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2527,7 +2898,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{38}
+	return file_signet_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Part) GetKind() string {
@@ -2630,7 +3001,38 @@ const file_signet_proto_rawDesc = "" +
 	"\vSignOutcome\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
 	"\x05reply\x18\x02 \x01(\v2\x14.signet.v1.SignReplyR\x05reply\x12,\n" +
-	"\arefusal\x18\x03 \x01(\v2\x12.signet.v1.RefusalR\arefusal\"-\n" +
+	"\arefusal\x18\x03 \x01(\v2\x12.signet.v1.RefusalR\arefusal\"a\n" +
+	"\x11IntrospectRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x18\n" +
+	"\aprofile\x18\x02 \x01(\tR\aprofile\x12\x1c\n" +
+	"\tassertion\x18\x03 \x01(\fR\tassertion\"\\\n" +
+	"\x0fIntrospectReply\x12\x16\n" +
+	"\x06active\x18\x01 \x01(\bR\x06active\x121\n" +
+	"\acontent\x18\x02 \x01(\v2\x17.signet.v1.TokenContentR\acontent\"y\n" +
+	"\rRedeemRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x18\n" +
+	"\aprofile\x18\x02 \x01(\tR\aprofile\x12\x1a\n" +
+	"\baudience\x18\x03 \x01(\tR\baudience\x12\x1c\n" +
+	"\tassertion\x18\x04 \x01(\fR\tassertion\"@\n" +
+	"\vRedeemReply\x121\n" +
+	"\acontent\x18\x01 \x01(\v2\x17.signet.v1.TokenContentR\acontent\"\xed\x02\n" +
+	"\fTokenContent\x12\x18\n" +
+	"\aprofile\x18\x01 \x01(\tR\aprofile\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
+	"\x06issuer\x18\x03 \x01(\tR\x06issuer\x12\x19\n" +
+	"\btoken_id\x18\x04 \x01(\tR\atokenId\x12\x18\n" +
+	"\asubject\x18\x05 \x01(\tR\asubject\x12\x1a\n" +
+	"\baudience\x18\x06 \x03(\tR\baudience\x12\x14\n" +
+	"\x05scope\x18\a \x03(\tR\x05scope\x12\x1b\n" +
+	"\tissued_at\x18\b \x01(\x03R\bissuedAt\x12\x1d\n" +
+	"\n" +
+	"not_before\x18\t \x01(\x03R\tnotBefore\x12\x18\n" +
+	"\aexpires\x18\n" +
+	" \x01(\x03R\aexpires\x12\x1f\n" +
+	"\vholder_kind\x18\v \x01(\tR\n" +
+	"holderKind\x12!\n" +
+	"\fholder_value\x18\f \x01(\tR\vholderValue\x12\x16\n" +
+	"\x06claims\x18\r \x01(\fR\x06claims\"-\n" +
 	"\x11PublicKeysRequest\x12\x18\n" +
 	"\aprofile\x18\x01 \x01(\tR\aprofile\"~\n" +
 	"\x0fPublicKeysReply\x12(\n" +
@@ -2759,13 +3161,16 @@ const file_signet_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\ahealthy\x18\x03 \x01(\bR\ahealthy\x12\x16\n" +
-	"\x06detail\x18\x04 \x01(\tR\x06detail2\xc8\x02\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail2\xcc\x03\n" +
 	"\x06Signer\x127\n" +
 	"\x05Issue\x12\x17.signet.v1.IssueRequest\x1a\x15.signet.v1.IssueReply\x12D\n" +
 	"\vIssueStream\x12\x15.signet.v1.IssueBatch\x1a\x1a.signet.v1.IssueReplyBatch(\x010\x01\x124\n" +
 	"\x04Sign\x12\x16.signet.v1.SignRequest\x1a\x14.signet.v1.SignReply\x12A\n" +
 	"\n" +
 	"SignStream\x12\x14.signet.v1.SignBatch\x1a\x19.signet.v1.SignReplyBatch(\x010\x01\x12F\n" +
+	"\n" +
+	"Introspect\x12\x1c.signet.v1.IntrospectRequest\x1a\x1a.signet.v1.IntrospectReply\x12:\n" +
+	"\x06Redeem\x12\x18.signet.v1.RedeemRequest\x1a\x16.signet.v1.RedeemReply\x12F\n" +
 	"\n" +
 	"PublicKeys\x12\x1c.signet.v1.PublicKeysRequest\x1a\x1a.signet.v1.PublicKeysReply2\xb2\x06\n" +
 	"\x05Admin\x12@\n" +
@@ -2795,7 +3200,7 @@ func file_signet_proto_rawDescGZIP() []byte {
 	return file_signet_proto_rawDescData
 }
 
-var file_signet_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_signet_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_signet_proto_goTypes = []any{
 	(*IssueRequest)(nil),       // 0: signet.v1.IssueRequest
 	(*IssueReply)(nil),         // 1: signet.v1.IssueReply
@@ -2810,38 +3215,43 @@ var file_signet_proto_goTypes = []any{
 	(*SignItem)(nil),           // 10: signet.v1.SignItem
 	(*SignReplyBatch)(nil),     // 11: signet.v1.SignReplyBatch
 	(*SignOutcome)(nil),        // 12: signet.v1.SignOutcome
-	(*PublicKeysRequest)(nil),  // 13: signet.v1.PublicKeysRequest
-	(*PublicKeysReply)(nil),    // 14: signet.v1.PublicKeysReply
-	(*PublicKey)(nil),          // 15: signet.v1.PublicKey
-	(*ListOrphansRequest)(nil), // 16: signet.v1.ListOrphansRequest
-	(*ListOrphansReply)(nil),   // 17: signet.v1.ListOrphansReply
-	(*Orphan)(nil),             // 18: signet.v1.Orphan
-	(*CleanOrphanRequest)(nil), // 19: signet.v1.CleanOrphanRequest
-	(*CleanOrphanReply)(nil),   // 20: signet.v1.CleanOrphanReply
-	(*ListKeysRequest)(nil),    // 21: signet.v1.ListKeysRequest
-	(*ListKeysReply)(nil),      // 22: signet.v1.ListKeysReply
-	(*Key)(nil),                // 23: signet.v1.Key
-	(*Version)(nil),            // 24: signet.v1.Version
-	(*ListPluginsRequest)(nil), // 25: signet.v1.ListPluginsRequest
-	(*ListPluginsReply)(nil),   // 26: signet.v1.ListPluginsReply
-	(*Plugin)(nil),             // 27: signet.v1.Plugin
-	(*Containment)(nil),        // 28: signet.v1.Containment
-	(*AdoptKeyRequest)(nil),    // 29: signet.v1.AdoptKeyRequest
-	(*CreateKeyRequest)(nil),   // 30: signet.v1.CreateKeyRequest
-	(*KeyRequest)(nil),         // 31: signet.v1.KeyRequest
-	(*KeyReply)(nil),           // 32: signet.v1.KeyReply
-	(*ExplainRequest)(nil),     // 33: signet.v1.ExplainRequest
-	(*ExplainReply)(nil),       // 34: signet.v1.ExplainReply
-	(*ExplainStep)(nil),        // 35: signet.v1.ExplainStep
-	(*StatusRequest)(nil),      // 36: signet.v1.StatusRequest
-	(*StatusReply)(nil),        // 37: signet.v1.StatusReply
-	(*Part)(nil),               // 38: signet.v1.Part
-	nil,                        // 39: signet.v1.IssueRequest.OptionsEntry
-	nil,                        // 40: signet.v1.IssueRequest.ExtensionsEntry
+	(*IntrospectRequest)(nil),  // 13: signet.v1.IntrospectRequest
+	(*IntrospectReply)(nil),    // 14: signet.v1.IntrospectReply
+	(*RedeemRequest)(nil),      // 15: signet.v1.RedeemRequest
+	(*RedeemReply)(nil),        // 16: signet.v1.RedeemReply
+	(*TokenContent)(nil),       // 17: signet.v1.TokenContent
+	(*PublicKeysRequest)(nil),  // 18: signet.v1.PublicKeysRequest
+	(*PublicKeysReply)(nil),    // 19: signet.v1.PublicKeysReply
+	(*PublicKey)(nil),          // 20: signet.v1.PublicKey
+	(*ListOrphansRequest)(nil), // 21: signet.v1.ListOrphansRequest
+	(*ListOrphansReply)(nil),   // 22: signet.v1.ListOrphansReply
+	(*Orphan)(nil),             // 23: signet.v1.Orphan
+	(*CleanOrphanRequest)(nil), // 24: signet.v1.CleanOrphanRequest
+	(*CleanOrphanReply)(nil),   // 25: signet.v1.CleanOrphanReply
+	(*ListKeysRequest)(nil),    // 26: signet.v1.ListKeysRequest
+	(*ListKeysReply)(nil),      // 27: signet.v1.ListKeysReply
+	(*Key)(nil),                // 28: signet.v1.Key
+	(*Version)(nil),            // 29: signet.v1.Version
+	(*ListPluginsRequest)(nil), // 30: signet.v1.ListPluginsRequest
+	(*ListPluginsReply)(nil),   // 31: signet.v1.ListPluginsReply
+	(*Plugin)(nil),             // 32: signet.v1.Plugin
+	(*Containment)(nil),        // 33: signet.v1.Containment
+	(*AdoptKeyRequest)(nil),    // 34: signet.v1.AdoptKeyRequest
+	(*CreateKeyRequest)(nil),   // 35: signet.v1.CreateKeyRequest
+	(*KeyRequest)(nil),         // 36: signet.v1.KeyRequest
+	(*KeyReply)(nil),           // 37: signet.v1.KeyReply
+	(*ExplainRequest)(nil),     // 38: signet.v1.ExplainRequest
+	(*ExplainReply)(nil),       // 39: signet.v1.ExplainReply
+	(*ExplainStep)(nil),        // 40: signet.v1.ExplainStep
+	(*StatusRequest)(nil),      // 41: signet.v1.StatusRequest
+	(*StatusReply)(nil),        // 42: signet.v1.StatusReply
+	(*Part)(nil),               // 43: signet.v1.Part
+	nil,                        // 44: signet.v1.IssueRequest.OptionsEntry
+	nil,                        // 45: signet.v1.IssueRequest.ExtensionsEntry
 }
 var file_signet_proto_depIdxs = []int32{
-	39, // 0: signet.v1.IssueRequest.options:type_name -> signet.v1.IssueRequest.OptionsEntry
-	40, // 1: signet.v1.IssueRequest.extensions:type_name -> signet.v1.IssueRequest.ExtensionsEntry
+	44, // 0: signet.v1.IssueRequest.options:type_name -> signet.v1.IssueRequest.OptionsEntry
+	45, // 1: signet.v1.IssueRequest.extensions:type_name -> signet.v1.IssueRequest.ExtensionsEntry
 	3,  // 2: signet.v1.IssueBatch.items:type_name -> signet.v1.IssueItem
 	0,  // 3: signet.v1.IssueItem.request:type_name -> signet.v1.IssueRequest
 	5,  // 4: signet.v1.IssueReplyBatch.outcomes:type_name -> signet.v1.IssueOutcome
@@ -2852,59 +3262,65 @@ var file_signet_proto_depIdxs = []int32{
 	12, // 9: signet.v1.SignReplyBatch.outcomes:type_name -> signet.v1.SignOutcome
 	8,  // 10: signet.v1.SignOutcome.reply:type_name -> signet.v1.SignReply
 	6,  // 11: signet.v1.SignOutcome.refusal:type_name -> signet.v1.Refusal
-	15, // 12: signet.v1.PublicKeysReply.keys:type_name -> signet.v1.PublicKey
-	18, // 13: signet.v1.ListOrphansReply.orphans:type_name -> signet.v1.Orphan
-	38, // 14: signet.v1.ListOrphansReply.unseen:type_name -> signet.v1.Part
-	18, // 15: signet.v1.CleanOrphanReply.orphan:type_name -> signet.v1.Orphan
-	23, // 16: signet.v1.ListKeysReply.keys:type_name -> signet.v1.Key
-	24, // 17: signet.v1.Key.versions:type_name -> signet.v1.Version
-	27, // 18: signet.v1.ListPluginsReply.plugins:type_name -> signet.v1.Plugin
-	28, // 19: signet.v1.Plugin.containments:type_name -> signet.v1.Containment
-	23, // 20: signet.v1.KeyReply.key:type_name -> signet.v1.Key
-	0,  // 21: signet.v1.ExplainRequest.request:type_name -> signet.v1.IssueRequest
-	35, // 22: signet.v1.ExplainReply.steps:type_name -> signet.v1.ExplainStep
-	38, // 23: signet.v1.StatusReply.parts:type_name -> signet.v1.Part
-	0,  // 24: signet.v1.Signer.Issue:input_type -> signet.v1.IssueRequest
-	2,  // 25: signet.v1.Signer.IssueStream:input_type -> signet.v1.IssueBatch
-	7,  // 26: signet.v1.Signer.Sign:input_type -> signet.v1.SignRequest
-	9,  // 27: signet.v1.Signer.SignStream:input_type -> signet.v1.SignBatch
-	13, // 28: signet.v1.Signer.PublicKeys:input_type -> signet.v1.PublicKeysRequest
-	21, // 29: signet.v1.Admin.ListKeys:input_type -> signet.v1.ListKeysRequest
-	36, // 30: signet.v1.Admin.Status:input_type -> signet.v1.StatusRequest
-	25, // 31: signet.v1.Admin.ListPlugins:input_type -> signet.v1.ListPluginsRequest
-	33, // 32: signet.v1.Admin.Explain:input_type -> signet.v1.ExplainRequest
-	30, // 33: signet.v1.Admin.CreateKey:input_type -> signet.v1.CreateKeyRequest
-	29, // 34: signet.v1.Admin.AdoptKey:input_type -> signet.v1.AdoptKeyRequest
-	31, // 35: signet.v1.Admin.Rotate:input_type -> signet.v1.KeyRequest
-	31, // 36: signet.v1.Admin.Activate:input_type -> signet.v1.KeyRequest
-	31, // 37: signet.v1.Admin.Retire:input_type -> signet.v1.KeyRequest
-	31, // 38: signet.v1.Admin.Revoke:input_type -> signet.v1.KeyRequest
-	31, // 39: signet.v1.Admin.Destroy:input_type -> signet.v1.KeyRequest
-	16, // 40: signet.v1.Admin.ListOrphans:input_type -> signet.v1.ListOrphansRequest
-	19, // 41: signet.v1.Admin.CleanOrphan:input_type -> signet.v1.CleanOrphanRequest
-	1,  // 42: signet.v1.Signer.Issue:output_type -> signet.v1.IssueReply
-	4,  // 43: signet.v1.Signer.IssueStream:output_type -> signet.v1.IssueReplyBatch
-	8,  // 44: signet.v1.Signer.Sign:output_type -> signet.v1.SignReply
-	11, // 45: signet.v1.Signer.SignStream:output_type -> signet.v1.SignReplyBatch
-	14, // 46: signet.v1.Signer.PublicKeys:output_type -> signet.v1.PublicKeysReply
-	22, // 47: signet.v1.Admin.ListKeys:output_type -> signet.v1.ListKeysReply
-	37, // 48: signet.v1.Admin.Status:output_type -> signet.v1.StatusReply
-	26, // 49: signet.v1.Admin.ListPlugins:output_type -> signet.v1.ListPluginsReply
-	34, // 50: signet.v1.Admin.Explain:output_type -> signet.v1.ExplainReply
-	32, // 51: signet.v1.Admin.CreateKey:output_type -> signet.v1.KeyReply
-	32, // 52: signet.v1.Admin.AdoptKey:output_type -> signet.v1.KeyReply
-	32, // 53: signet.v1.Admin.Rotate:output_type -> signet.v1.KeyReply
-	32, // 54: signet.v1.Admin.Activate:output_type -> signet.v1.KeyReply
-	32, // 55: signet.v1.Admin.Retire:output_type -> signet.v1.KeyReply
-	32, // 56: signet.v1.Admin.Revoke:output_type -> signet.v1.KeyReply
-	32, // 57: signet.v1.Admin.Destroy:output_type -> signet.v1.KeyReply
-	17, // 58: signet.v1.Admin.ListOrphans:output_type -> signet.v1.ListOrphansReply
-	20, // 59: signet.v1.Admin.CleanOrphan:output_type -> signet.v1.CleanOrphanReply
-	42, // [42:60] is the sub-list for method output_type
-	24, // [24:42] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	17, // 12: signet.v1.IntrospectReply.content:type_name -> signet.v1.TokenContent
+	17, // 13: signet.v1.RedeemReply.content:type_name -> signet.v1.TokenContent
+	20, // 14: signet.v1.PublicKeysReply.keys:type_name -> signet.v1.PublicKey
+	23, // 15: signet.v1.ListOrphansReply.orphans:type_name -> signet.v1.Orphan
+	43, // 16: signet.v1.ListOrphansReply.unseen:type_name -> signet.v1.Part
+	23, // 17: signet.v1.CleanOrphanReply.orphan:type_name -> signet.v1.Orphan
+	28, // 18: signet.v1.ListKeysReply.keys:type_name -> signet.v1.Key
+	29, // 19: signet.v1.Key.versions:type_name -> signet.v1.Version
+	32, // 20: signet.v1.ListPluginsReply.plugins:type_name -> signet.v1.Plugin
+	33, // 21: signet.v1.Plugin.containments:type_name -> signet.v1.Containment
+	28, // 22: signet.v1.KeyReply.key:type_name -> signet.v1.Key
+	0,  // 23: signet.v1.ExplainRequest.request:type_name -> signet.v1.IssueRequest
+	40, // 24: signet.v1.ExplainReply.steps:type_name -> signet.v1.ExplainStep
+	43, // 25: signet.v1.StatusReply.parts:type_name -> signet.v1.Part
+	0,  // 26: signet.v1.Signer.Issue:input_type -> signet.v1.IssueRequest
+	2,  // 27: signet.v1.Signer.IssueStream:input_type -> signet.v1.IssueBatch
+	7,  // 28: signet.v1.Signer.Sign:input_type -> signet.v1.SignRequest
+	9,  // 29: signet.v1.Signer.SignStream:input_type -> signet.v1.SignBatch
+	13, // 30: signet.v1.Signer.Introspect:input_type -> signet.v1.IntrospectRequest
+	15, // 31: signet.v1.Signer.Redeem:input_type -> signet.v1.RedeemRequest
+	18, // 32: signet.v1.Signer.PublicKeys:input_type -> signet.v1.PublicKeysRequest
+	26, // 33: signet.v1.Admin.ListKeys:input_type -> signet.v1.ListKeysRequest
+	41, // 34: signet.v1.Admin.Status:input_type -> signet.v1.StatusRequest
+	30, // 35: signet.v1.Admin.ListPlugins:input_type -> signet.v1.ListPluginsRequest
+	38, // 36: signet.v1.Admin.Explain:input_type -> signet.v1.ExplainRequest
+	35, // 37: signet.v1.Admin.CreateKey:input_type -> signet.v1.CreateKeyRequest
+	34, // 38: signet.v1.Admin.AdoptKey:input_type -> signet.v1.AdoptKeyRequest
+	36, // 39: signet.v1.Admin.Rotate:input_type -> signet.v1.KeyRequest
+	36, // 40: signet.v1.Admin.Activate:input_type -> signet.v1.KeyRequest
+	36, // 41: signet.v1.Admin.Retire:input_type -> signet.v1.KeyRequest
+	36, // 42: signet.v1.Admin.Revoke:input_type -> signet.v1.KeyRequest
+	36, // 43: signet.v1.Admin.Destroy:input_type -> signet.v1.KeyRequest
+	21, // 44: signet.v1.Admin.ListOrphans:input_type -> signet.v1.ListOrphansRequest
+	24, // 45: signet.v1.Admin.CleanOrphan:input_type -> signet.v1.CleanOrphanRequest
+	1,  // 46: signet.v1.Signer.Issue:output_type -> signet.v1.IssueReply
+	4,  // 47: signet.v1.Signer.IssueStream:output_type -> signet.v1.IssueReplyBatch
+	8,  // 48: signet.v1.Signer.Sign:output_type -> signet.v1.SignReply
+	11, // 49: signet.v1.Signer.SignStream:output_type -> signet.v1.SignReplyBatch
+	14, // 50: signet.v1.Signer.Introspect:output_type -> signet.v1.IntrospectReply
+	16, // 51: signet.v1.Signer.Redeem:output_type -> signet.v1.RedeemReply
+	19, // 52: signet.v1.Signer.PublicKeys:output_type -> signet.v1.PublicKeysReply
+	27, // 53: signet.v1.Admin.ListKeys:output_type -> signet.v1.ListKeysReply
+	42, // 54: signet.v1.Admin.Status:output_type -> signet.v1.StatusReply
+	31, // 55: signet.v1.Admin.ListPlugins:output_type -> signet.v1.ListPluginsReply
+	39, // 56: signet.v1.Admin.Explain:output_type -> signet.v1.ExplainReply
+	37, // 57: signet.v1.Admin.CreateKey:output_type -> signet.v1.KeyReply
+	37, // 58: signet.v1.Admin.AdoptKey:output_type -> signet.v1.KeyReply
+	37, // 59: signet.v1.Admin.Rotate:output_type -> signet.v1.KeyReply
+	37, // 60: signet.v1.Admin.Activate:output_type -> signet.v1.KeyReply
+	37, // 61: signet.v1.Admin.Retire:output_type -> signet.v1.KeyReply
+	37, // 62: signet.v1.Admin.Revoke:output_type -> signet.v1.KeyReply
+	37, // 63: signet.v1.Admin.Destroy:output_type -> signet.v1.KeyReply
+	22, // 64: signet.v1.Admin.ListOrphans:output_type -> signet.v1.ListOrphansReply
+	25, // 65: signet.v1.Admin.CleanOrphan:output_type -> signet.v1.CleanOrphanReply
+	46, // [46:66] is the sub-list for method output_type
+	26, // [26:46] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_signet_proto_init() }
@@ -2918,7 +3334,7 @@ func file_signet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_proto_rawDesc), len(file_signet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -26,6 +26,8 @@ const (
 	Signer_IssueStream_FullMethodName = "/signet.v1.Signer/IssueStream"
 	Signer_Sign_FullMethodName        = "/signet.v1.Signer/Sign"
 	Signer_SignStream_FullMethodName  = "/signet.v1.Signer/SignStream"
+	Signer_Introspect_FullMethodName  = "/signet.v1.Signer/Introspect"
+	Signer_Redeem_FullMethodName      = "/signet.v1.Signer/Redeem"
 	Signer_PublicKeys_FullMethodName  = "/signet.v1.Signer/PublicKeys"
 )
 
@@ -45,6 +47,12 @@ type SignerClient interface {
 	Sign(ctx context.Context, in *SignRequest, opts ...grpc.CallOption) (*SignReply, error)
 	// SignStream is Sign, many at a time.
 	SignStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SignBatch, SignReplyBatch], error)
+	// Introspect says what a live token says, to those who accept it (RFC 7662).
+	// A token that is not good here and now is inactive, whatever the reason.
+	Introspect(ctx context.Context, in *IntrospectRequest, opts ...grpc.CallOption) (*IntrospectReply, error)
+	// Redeem uses a single-use token up and says what it says: once. A token that
+	// is not good, or was used before, is FailedPrecondition.
+	Redeem(ctx context.Context, in *RedeemRequest, opts ...grpc.CallOption) (*RedeemReply, error)
 	// PublicKeys returns what a verifier needs, from memory.
 	PublicKeys(ctx context.Context, in *PublicKeysRequest, opts ...grpc.CallOption) (*PublicKeysReply, error)
 }
@@ -103,6 +111,26 @@ func (c *signerClient) SignStream(ctx context.Context, opts ...grpc.CallOption) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Signer_SignStreamClient = grpc.BidiStreamingClient[SignBatch, SignReplyBatch]
 
+func (c *signerClient) Introspect(ctx context.Context, in *IntrospectRequest, opts ...grpc.CallOption) (*IntrospectReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IntrospectReply)
+	err := c.cc.Invoke(ctx, Signer_Introspect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signerClient) Redeem(ctx context.Context, in *RedeemRequest, opts ...grpc.CallOption) (*RedeemReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RedeemReply)
+	err := c.cc.Invoke(ctx, Signer_Redeem_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *signerClient) PublicKeys(ctx context.Context, in *PublicKeysRequest, opts ...grpc.CallOption) (*PublicKeysReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PublicKeysReply)
@@ -129,6 +157,12 @@ type SignerServer interface {
 	Sign(context.Context, *SignRequest) (*SignReply, error)
 	// SignStream is Sign, many at a time.
 	SignStream(grpc.BidiStreamingServer[SignBatch, SignReplyBatch]) error
+	// Introspect says what a live token says, to those who accept it (RFC 7662).
+	// A token that is not good here and now is inactive, whatever the reason.
+	Introspect(context.Context, *IntrospectRequest) (*IntrospectReply, error)
+	// Redeem uses a single-use token up and says what it says: once. A token that
+	// is not good, or was used before, is FailedPrecondition.
+	Redeem(context.Context, *RedeemRequest) (*RedeemReply, error)
 	// PublicKeys returns what a verifier needs, from memory.
 	PublicKeys(context.Context, *PublicKeysRequest) (*PublicKeysReply, error)
 	mustEmbedUnimplementedSignerServer()
@@ -152,6 +186,12 @@ func (UnimplementedSignerServer) Sign(context.Context, *SignRequest) (*SignReply
 }
 func (UnimplementedSignerServer) SignStream(grpc.BidiStreamingServer[SignBatch, SignReplyBatch]) error {
 	return status.Error(codes.Unimplemented, "method SignStream not implemented")
+}
+func (UnimplementedSignerServer) Introspect(context.Context, *IntrospectRequest) (*IntrospectReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Introspect not implemented")
+}
+func (UnimplementedSignerServer) Redeem(context.Context, *RedeemRequest) (*RedeemReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Redeem not implemented")
 }
 func (UnimplementedSignerServer) PublicKeys(context.Context, *PublicKeysRequest) (*PublicKeysReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method PublicKeys not implemented")
@@ -227,6 +267,42 @@ func _Signer_SignStream_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Signer_SignStreamServer = grpc.BidiStreamingServer[SignBatch, SignReplyBatch]
 
+func _Signer_Introspect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IntrospectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServer).Introspect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Signer_Introspect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServer).Introspect(ctx, req.(*IntrospectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Signer_Redeem_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RedeemRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServer).Redeem(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Signer_Redeem_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServer).Redeem(ctx, req.(*RedeemRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Signer_PublicKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PublicKeysRequest)
 	if err := dec(in); err != nil {
@@ -259,6 +335,14 @@ var Signer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Sign",
 			Handler:    _Signer_Sign_Handler,
+		},
+		{
+			MethodName: "Introspect",
+			Handler:    _Signer_Introspect_Handler,
+		},
+		{
+			MethodName: "Redeem",
+			Handler:    _Signer_Redeem_Handler,
 		},
 		{
 			MethodName: "PublicKeys",

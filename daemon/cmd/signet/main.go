@@ -86,7 +86,7 @@ Start with: signet demo`,
 	}
 	root.AddCommand(
 		newDemo(), newInit(), newServe(), newCheckConfig(),
-		newIssue(), newVerify(), newInspect(), newExplain(), newJWKS(), newPASERK(), newSSHCA(),
+		newIssue(), newVerify(), newInspect(), newExplain(), newJWKS(), newPASERK(), newSSHCA(), newIntrospect(), newRedeem(),
 		newKey(), newPlugin(), newAudit(), newStatus(), newConform(), newVersion(),
 		newIssuer(), newLaunch(), newBackend(),
 	)

@@ -23,7 +23,7 @@ const maxInput = 1 << 20
 // tokenArg is the token given as an argument, or read from standard input.
 func tokenArg(c *cobra.Command, args []string) (string, error) {
 	if len(args) == 1 && args[0] != "-" {
-		if !strings.Contains(args[0], ".") {
+		if !strings.Contains(args[0], ".") && !strings.HasPrefix(args[0], "sgt_") {
 			return "", fmt.Errorf("%q is not a token\nhint: a file's token is given as: - < FILE", args[0])
 		}
 		return args[0], nil
