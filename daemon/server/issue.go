@@ -33,18 +33,18 @@ type Issued struct {
 func (p *Pipeline) Issue(ctx context.Context, req policy.Request) (Issued, error) {
 	approval, err := p.Gate.Approve(ctx, req)
 	if err != nil {
-		return Issued{}, p.deny(ctx, eventOf(opIssue, req), err)
+		return Issued{}, p.deny(ctx, eventOf(req), err)
 	}
 	if approval.Profile().Format == policy.FormatOpaque {
 		return p.mint(ctx, req, approval)
 	}
 	key, err := p.Ring.Current(approval.Profile().Key)
 	if err != nil {
-		return Issued{}, p.deny(ctx, eventOf(opIssue, req), err)
+		return Issued{}, p.deny(ctx, eventOf(req), err)
 	}
 	grant, draft, err := p.prepare(ctx, approval, key)
 	if err != nil {
-		return Issued{}, p.deny(ctx, eventOf(opIssue, req), err)
+		return Issued{}, p.deny(ctx, eventOf(req), err)
 	}
 	made, err := p.finish(ctx, ticket{opIssue, req.Caller, approval, grant, key, draft})
 	if err != nil {
@@ -89,8 +89,8 @@ func unread(err error) error {
 }
 
 // eventOf describes a request for the ledger before a key is known.
-func eventOf(op string, r policy.Request) audit.Event {
-	return audit.Event{Op: op, Caller: r.Caller.String(), Profile: r.Profile, Subject: r.Subject, Audience: r.Audience}
+func eventOf(r policy.Request) audit.Event {
+	return audit.Event{Op: opIssue, Caller: r.Caller.String(), Profile: r.Profile, Subject: r.Subject, Audience: r.Audience}
 }
 
 // deny records a refusal, within the caller's budget, and returns it. A refusal that can't be recorded is

@@ -27,11 +27,11 @@ type Tokens interface {
 func (p *Pipeline) mint(ctx context.Context, req policy.Request, a *policy.Approval) (Issued, error) {
 	token, err := tokens.NewOpaque(p.Rand)
 	if err != nil {
-		return Issued{}, p.deny(ctx, eventOf(opIssue, req), err)
+		return Issued{}, p.deny(ctx, eventOf(req), err)
 	}
 	grant, err := a.Use()
 	if err != nil {
-		return Issued{}, p.deny(ctx, eventOf(opIssue, req), err)
+		return Issued{}, p.deny(ctx, eventOf(req), err)
 	}
 	entry, err := p.Ledger.Intend(ctx, audit.Event{
 		Op: opIssue, Caller: req.Caller.String(), Profile: grant.Profile, TokenID: grant.TokenID, Rule: a.Rule(),

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// An opaque token is OpaquePrefix, 256 random bits and their CRC-32, base64url.
-// The prefix lets scanners of leaked secrets find it, and the checksum lets us
+// OpaquePrefix begins an opaque token; 256 random bits and their CRC-32 follow,
+// base64url. The prefix lets scanners of leaked secrets find it, and the checksum lets us
 // refuse what never was a token without a look at the disk.
 const OpaquePrefix = "sgt_"
 

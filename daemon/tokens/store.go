@@ -235,7 +235,7 @@ func (s *Store) add(bucket []byte, key [sha256.Size]byte, value []byte, end time
 
 // endKey sorts by time; what follows says which entry ends then.
 func endKey(end time.Time, bucket, key []byte) []byte {
-	b := binary.BigEndian.AppendUint64(nil, uint64(max(0, end.Unix()))) //nolint:gosec // not negative
+	b := binary.BigEndian.AppendUint64(nil, uint64(max(0, end.Unix())))
 	return append(append(b, bucket[0]), key...)
 }
 
