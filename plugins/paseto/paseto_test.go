@@ -80,9 +80,11 @@ func refused() map[string]plugins.Grant {
 }
 
 func TestThePromisesOfAnIssuer(t *testing.T) {
-	conformance.Run(t, issuertest.Checks(), func(*testing.T) issuertest.Subject {
-		return issuertest.Subject{Issuer: paseto.New(), Inspector: paseto.NewInspector(), Grant: grant(), Refused: refused()}
-	})
+	conformance.Run(t, issuertest.Checks(), func(*testing.T) issuertest.Subject { return subject(paseto.New()) })
+}
+
+func subject(i plugins.Issuer) issuertest.Subject {
+	return issuertest.Subject{Issuer: i, Inspector: paseto.NewInspector(), Grant: grant(), Refused: refused(), Kid: paseto.Kid}
 }
 
 func TestOtherKeysAreRefused(t *testing.T) {
