@@ -57,7 +57,7 @@ campaign() {
 
 campaign_fuzz() {
   local all i=0 good=0 dir target
-  mapfile -t all < <(grep -rEo '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | sed -E 's,/[^/]*:func , ,' | sort)
+  mapfile -t all < <(fuzz_targets)
   report fuzz
   for entry in "${all[@]}"; do
     i=$((i + 1))

@@ -133,6 +133,30 @@ tests() {
   go test -json -shuffle="$SEED" "$@" ./... | "$TMP/failures" -counts "$TMP/counts"
 }
 
+# fuzz_targets lists the fuzz targets, each with its folder.
+fuzz_targets() {
+  grep -rEo '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | sed -E 's,/[^/]*:func , ,' | sort
+}
+
+# fuzz gives each target FUZZ_TIME (10s), two at a time with a core each. What
+# fails is kept in the target's testdata/fuzz and fails again: a run that only
+# ended late on a busy machine does not.
+fuzz() {
+  local code=0
+  mkdir -p "$TMP/fuzz"
+  fuzz_targets | xargs -P 2 -L 1 bash -c '
+    log="$0/${2//\//_}.$3.log"
+    for try in 1 2; do
+      if go test -run "^$" -fuzz "^$3\$" -fuzztime "$1" -parallel 1 "$2" >"$log" 2>&1; then
+        tail -n 3 "$log" | sed -n "s,^fuzz: elapsed: ,$2 $3: ,p"
+        exit 0
+      fi
+    done
+    cat "$log" >&2
+    exit 1' "$TMP/fuzz" "${FUZZ_TIME:-10s}" || code=1
+  return "$code"
+}
+
 demo() {
   go build -o "$TMP/signet" ./daemon/cmd/signet || return 1
   "$TMP/signet" demo || return 1
@@ -187,6 +211,7 @@ everything() {
   stage "without cgo" portable
   stage "modules" go mod tidy -diff
   stage "tests, race detector" tests -race
+  stage "fuzz" fuzz
   stage "demo, softkey and SoftHSM" demo
   stage "demo, ordinary user" ordinary
   stage "lint" lint
