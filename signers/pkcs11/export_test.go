@@ -1,5 +1,7 @@
 package pkcs11
 
+import "github.com/signetd/signet/signers"
+
 // LoseSessions closes the sessions behind the back-end's back, as a token does
 // that was reset: the login goes with the last.
 func (b *Backend) LoseSessions() {
@@ -25,3 +27,6 @@ func (b *Backend) SessionCount() int {
 	defer b.pool.mu.Unlock()
 	return len(b.pool.idle) + 1
 }
+
+// ID is the key's id.
+func (k *Key) ID() signers.KeyID { return k.id }

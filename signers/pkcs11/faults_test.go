@@ -325,3 +325,59 @@ func TestIdleSessionsAreLookedAt(t *testing.T) {
 		t.Errorf("%d tries to sign, want one: the sessions were mended before", n)
 	}
 }
+
+// TestAKeyIsNotDestroyedUnderASignature: a module may crash of it.
+func TestAKeyIsNotDestroyedUnderASignature(t *testing.T) {
+	d := newDrill(t)
+	d.shim.Set(shim.Fault{Function: "C_Sign", Action: shim.Hang})
+	signed := make(chan error, 1)
+	calls := d.shim.Calls("C_Sign")
+	go func() { _, err := d.sign(10 * time.Second); signed <- err }()
+	for d.shim.Calls("C_Sign") == calls {
+		time.Sleep(time.Millisecond)
+	}
+	id := d.key.(*pkcs11.Key).ID()
+	destroyed := make(chan error, 1)
+	go func() { destroyed <- d.b.Destroy(t.Context(), id) }()
+	select {
+	case err := <-destroyed:
+		t.Fatalf("Destroy: got %v while a signature was under way", err)
+	case <-time.After(100 * time.Millisecond): // it would have been a few
+	}
+	if n := d.shim.Calls("C_DestroyObject"); n != 0 {
+		t.Errorf("%d C_DestroyObject while a signature was under way", n)
+	}
+	d.shim.Clear()
+	if err := <-signed; err != nil {
+		t.Errorf("the signature under way: got %v", err)
+	}
+	if err := <-destroyed; err != nil {
+		t.Errorf("Destroy: %v", err)
+	}
+	if _, err := d.sign(time.Second); !errors.Is(err, signers.ErrNotFound) {
+		t.Errorf("afterwards: got %v, want ErrNotFound", err)
+	}
+}
+
+// TestASignatureThatHangsKeepsItsKey: Destroy gives up at its deadline, and
+// nothing signs with the key meanwhile.
+func TestASignatureThatHangsKeepsItsKey(t *testing.T) {
+	d := newDrill(t)
+	d.shim.Set(shim.Fault{Function: "C_Sign", Action: shim.Hang})
+	if _, err := d.sign(100 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v, want the deadline", err)
+	}
+	id := d.key.(*pkcs11.Key).ID()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := d.b.Destroy(ctx, id); !errors.Is(err, signers.ErrUnavailable) {
+		t.Errorf("Destroy: got %v, want ErrUnavailable", err)
+	}
+	d.shim.Clear()
+	if _, err := d.sign(time.Second); !errors.Is(err, signers.ErrNotFound) {
+		t.Errorf("Sign: got %v, want ErrNotFound", err)
+	}
+	if err := d.b.Destroy(t.Context(), id); err != nil {
+		t.Errorf("Destroy, once the call came back: %v", err)
+	}
+}

@@ -20,7 +20,7 @@ type Key struct {
 	mech     mechanism
 	public   crypto.PublicKey
 	place    atomic.Pointer[place] // of the private key; the same in all our sessions; nil: find it
-	gone     *atomic.Bool
+	use      *use
 }
 
 // Public returns the public half, as it was read when the key was opened.
@@ -57,7 +57,7 @@ func (k *Key) usable(ctx context.Context) error {
 		return ctx.Err()
 	case k.backend.closed.Load():
 		return fmt.Errorf("pkcs11: %w", signers.ErrClosed)
-	case k.gone.Load():
+	case k.use.gone.Load():
 		return fmt.Errorf("pkcs11: key %q: %w", k.id, signers.ErrNotFound)
 	}
 	return nil

@@ -80,7 +80,7 @@ type Backend struct {
 	arrived atomic.Int64 // the life of the module in which slot was found
 
 	keysMu sync.Mutex
-	keys   map[signers.KeyID]*atomic.Bool // set when the key was destroyed
+	keys   map[signers.KeyID]*use
 	closed atomic.Bool
 	ctx    context.Context // ended by stop
 	stop   context.CancelFunc
@@ -96,7 +96,7 @@ func Open(_ context.Context, cfg Config) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{cfg: cfg, module: m, keys: map[signers.KeyID]*atomic.Bool{}}
+	b := &Backend{cfg: cfg, module: m, keys: map[signers.KeyID]*use{}}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	if err := b.open(); err != nil { //nolint:contextcheck // sessions outlive who opens or mends them
 		b.stop()
@@ -301,9 +301,9 @@ func (b *Backend) admit(s *session, id signers.KeyID, alg signers.Algorithm, mec
 	b.keysMu.Lock()
 	defer b.keysMu.Unlock()
 	if b.keys[id] == nil {
-		b.keys[id] = &atomic.Bool{}
+		b.keys[id] = &use{}
 	}
-	k.gone = b.keys[id]
+	k.use = b.keys[id]
 	return k, nil
 }
 
@@ -315,7 +315,9 @@ func (b *Backend) Destroy(ctx context.Context, id signers.KeyID) error {
 	b.making.Lock()
 	defer b.making.Unlock()
 	err := b.with(ctx, func(s *session) error {
-		b.forget(id)
+		if err := b.forget(ctx, id); err != nil {
+			return err
+		}
 		p, err := b.locate(s.handle, id)
 		if err != nil {
 			return err
@@ -328,15 +330,24 @@ func (b *Backend) Destroy(ctx context.Context, id signers.KeyID) error {
 	return fmt.Errorf("pkcs11: destroy %q: %w", id, err)
 }
 
-// forget stops handles that were given out: a later key by the same id is
-// another key.
-func (b *Backend) forget(id signers.KeyID) {
+// forget stops handles that were given out, and returns when none is in use: a
+// later key by the same id is another key.
+func (b *Backend) forget(ctx context.Context, id signers.KeyID) error {
+	b.keysMu.Lock()
+	old := b.keys[id]
+	b.keysMu.Unlock()
+	if old == nil {
+		return nil
+	}
+	if err := old.end(ctx); err != nil {
+		return err
+	}
 	b.keysMu.Lock()
 	defer b.keysMu.Unlock()
-	if gone := b.keys[id]; gone != nil {
-		gone.Store(true)
+	if b.keys[id] == old {
 		delete(b.keys, id)
 	}
+	return nil
 }
 
 // Close lets signatures under way end, and logs out with the last session.

@@ -77,6 +77,7 @@ func (b *Backend) collect(s *session, live []*request) (again []*request) {
 	good := false
 	for i, r := range live {
 		sig, err := s.batch.get(i)
+		r.key.use.leave()
 		if err == nil {
 			sig, err = r.key.mech.output(r.key.alg, sig)
 		}
@@ -102,7 +103,8 @@ func (b *Backend) collect(s *session, live []*request) (again []*request) {
 	return again
 }
 
-// ready says whether a request may be put to the module on this session.
+// ready says whether a request may be put to the module on this session. If so,
+// its key is in use until collect.
 func (b *Backend) ready(s *session, r *request) error {
 	if err := r.key.usable(r.ctx); err != nil {
 		return err
@@ -113,8 +115,13 @@ func (b *Backend) ready(s *session, r *request) error {
 	if s.life != b.module.life.Load() || s.login != b.logins.Load() { // or it is stale
 		return errStale
 	}
+	if !r.key.use.enter() {
+		return signers.ErrNotFound
+	}
 	var err error
-	r.at, err = b.resolve(s, r.key)
+	if r.at, err = b.resolve(s, r.key); err != nil {
+		r.key.use.leave()
+	}
 	return err
 }
 
@@ -141,7 +148,7 @@ var errGaveUp = errors.New("gave up")
 
 // failed answers a request with err, or reports that it should be tried again.
 func (b *Backend) failed(r *request, err error) bool {
-	if r.key.gone.Load() {
+	if r.key.use.gone.Load() {
 		// A key that is being destroyed fails in ways of the module's own.
 		err = signers.ErrNotFound
 	} else if !final(err) {
