@@ -3,6 +3,7 @@ package pkcs11
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/miekg/pkcs11"
 
@@ -56,4 +57,13 @@ func failed(call string, err error) error {
 func is(err error, answer uint) bool {
 	var rv pkcs11.Error
 	return errors.As(err, &rv) && uint(rv) == answer
+}
+
+// refusesPIN reports whether err is about the PIN itself, in any of a module's
+// words: too long, expired or not set is no better at the next try.
+func refusesPIN(err error) bool {
+	return slices.ContainsFunc([]uint{
+		pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_EXPIRED,
+		pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_USER_PIN_NOT_INITIALIZED,
+	}, func(answer uint) bool { return is(err, answer) })
 }

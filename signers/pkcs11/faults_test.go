@@ -381,3 +381,28 @@ func TestASignatureThatHangsKeepsItsKey(t *testing.T) {
 		t.Errorf("Destroy, once the call came back: %v", err)
 	}
 }
+
+// TestWhateverRefusesThePINIsTheLastTry: modules have more than one word for a
+// wrong PIN, and each try may count.
+func TestWhateverRefusesThePINIsTheLastTry(t *testing.T) {
+	for _, code := range codes() {
+		if !refusesPIN(code) {
+			continue
+		}
+		t.Run(raw.Error(code).Error(), func(t *testing.T) {
+			d := newDrill(t, func(c *pkcs11.Config) { c.KeepAlive = 10 * time.Millisecond })
+			before := d.shim.Calls("C_Login")
+			d.shim.Set(
+				shim.Fault{Function: "C_SignInit", Action: shim.Logout, Times: 1},
+				shim.Fault{Function: "C_Login", Action: shim.Fail, Code: code})
+			for range 20 {
+				if _, err := d.sign(time.Second); !errors.Is(err, signers.ErrDenied) {
+					t.Fatalf("got %v, want ErrDenied", err)
+				}
+			}
+			if n := d.shim.Calls("C_Login") - before; n != 1 {
+				t.Errorf("%d C_Logins, want 1", n)
+			}
+		})
+	}
+}

@@ -89,7 +89,7 @@ func (b *Backend) login(ctx context.Context, s pkcs11.SessionHandle) error {
 		return nil
 	}
 	err = fmt.Errorf("pkcs11: log in to %q: %w", info.Label, err)
-	if is(err, pkcs11.CKR_PIN_INCORRECT) || is(err, pkcs11.CKR_PIN_LOCKED) {
+	if refusesPIN(err) {
 		b.denied = err
 	}
 	return err
