@@ -90,5 +90,6 @@ Start with: signet demo`,
 		newKey(), newPlugin(), newAudit(), newStatus(), newConform(), newVersion(),
 		newIssuer(), newLaunch(), newBackend(),
 	)
+	strict(root)
 	return root
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/signetd/signet/daemon/config"
 	"github.com/signetd/signet/plugins/host/sandbox"
 	"github.com/signetd/signet/plugins/serve"
+	"github.com/signetd/signet/signers"
 	"github.com/signetd/signet/signers/remote"
 )
 
@@ -22,7 +23,10 @@ func newServe() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the daemon",
 		Long: `Runs the daemon until it is told to end (SIGTERM or SIGINT), then answers what is
-under way and stops. It tells systemd when it is ready (Type=notify).`,
+under way and stops. It tells systemd when it is ready (Type=notify).
+
+Exit status 2 means that a back-end refused: a wrong PIN, say. Starting again would
+try it again, and tokens lock (RestartPreventExitStatus=2 in the unit).`,
 		Args: cobra.NoArgs,
 	}
 	path := configFlag(c)
@@ -36,7 +40,12 @@ under way and stops. It tells systemd when it is ready (Type=notify).`,
 			return err
 		}
 		tune()
-		return daemon.Run(c.Context(), cfg, daemon.Options{Version: version(), Stderr: c.ErrOrStderr()})
+		err = daemon.Run(c.Context(), cfg, daemon.Options{Version: version(), Stderr: c.ErrOrStderr()})
+		if errors.Is(err, signers.ErrDenied) {
+			// A wrong PIN: a service manager must not try until the token locks.
+			return exitCode{err, 2}
+		}
+		return err
 	}
 	return c
 }

@@ -29,7 +29,11 @@ func table(w io.Writer, heads []string, rows [][]string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, strings.Join(heads, "\t"))
 	for _, r := range rows {
-		fmt.Fprintln(t, strings.Join(r, "\t"))
+		cells := make([]string, len(r))
+		for i, cell := range r {
+			cells[i] = oneLine.Replace(cell)
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	return t.Flush()
 }
@@ -42,6 +46,10 @@ func columns(w io.Writer, rows [][]string) error {
 	}
 	return t.Flush()
 }
+
+// oneLine keeps a cell in its row: an error in one has its hint on a line of its
+// own.
+var oneLine = strings.NewReplacer("\n", "; ", "\t", " ")
 
 // jsonFlag adds --json to a command.
 func jsonFlag(c *cobra.Command) *bool {
