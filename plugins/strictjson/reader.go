@@ -92,13 +92,13 @@ func (r *reader) member(seen []Member, depth int) (Member, error) {
 		return Member{}, err
 	}
 	m := Member{Name: unquote(raw, plain)}
+	r.path = append(r.path, m.Name)
 	if err := r.name(m.Name, seen, depth); err != nil {
 		return Member{}, err
 	}
 	if err := r.next(':'); err != nil {
 		return Member{}, err
 	}
-	r.path = append(r.path, m.Name)
 	m.Value, err = r.value(depth)
 	if err != nil {
 		return Member{}, err

@@ -79,6 +79,21 @@ func members(n int) string {
 }
 
 // TestBombsAreCheap holds what each bomb may allocate.
+// TestANameThatIsRefusedIsNamed: whoever is to mend it must find it.
+func TestANameThatIsRefusedIsNamed(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"team":"a","team":"b"}`:     `at "/team": a name stands twice`,
+		`{"a":{"b":1,"B":2}}`:         `at "/a/B": two names differ only in case`,
+		`{"SUB":"x"}`:                 `at "/SUB": the name is "sub" in another case`,
+		`{"a":1,"a\u0001":2,"b":"x"}`: `a name has a control character`,
+	} {
+		_, err := strictjson.Object([]byte(in), limits)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", in, err, want)
+		}
+	}
+}
+
 func TestBombsAreCheap(t *testing.T) {
 	for name, bomb := range map[string][]byte{
 		"4 MB of {},":   append([]byte(`{"a":[`), bytes.Repeat([]byte("{},"), 4<<20/3)...),
