@@ -154,9 +154,13 @@ func stat(f *os.File) (fs.FileInfo, uint32, error) {
 	return info, st.Uid, nil
 }
 
-// readAll reads into one buffer that never grows, since growing leaves copies.
+// readAll reads into one locked buffer that never grows, since growing leaves
+// copies.
 func readAll(r io.Reader, from string) ([]byte, error) {
-	buf := make([]byte, MaxSize+1)
+	buf, err := locked(MaxSize + 1)
+	if err != nil {
+		return nil, err
+	}
 	n, err := io.ReadFull(r, buf)
 	switch {
 	case err == nil:

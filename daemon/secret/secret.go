@@ -2,7 +2,7 @@
 // systemd credential, a file that nobody else can read, or a command.
 //
 // Nothing that it returns as an error or writes to a log has any of the
-// secret. What it returns is for the caller to [Wipe].
+// secret. What it returns is in locked memory, and for the caller to [Wipe].
 package secret
 
 import (
@@ -31,6 +31,7 @@ var (
 	ErrTooLarge = fmt.Errorf("secret: over %d bytes", MaxSize)
 	ErrEmpty    = errors.New("secret: empty")
 	ErrCommand  = errors.New("secret: command failed")
+	ErrLock     = errors.New("secret: memory for it can't be locked")
 )
 
 // Check says what is wrong with the Source itself, without reading anything.
