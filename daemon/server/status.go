@@ -32,8 +32,8 @@ type row struct {
 
 // rows is looked through from the top; what no row names is Internal, withheld.
 var rows = []row{
-	{is: keyring.ErrBadSignature, code: codes.Internal, say: "the back-end gave a wrong signature, which was not released", loud: true},
-	{is: ErrTampered, code: codes.Internal, say: "the issuer's draft was not what policy granted; nothing was signed or released", loud: true},
+	{is: keyring.ErrBadSignature, code: codes.Internal, say: "the back-end gave a wrong signature, which was not released\nhint: operators: see the daemon's log; `signet conform signer` looks at the back-end", loud: true},
+	{is: ErrTampered, code: codes.Internal, say: "the issuer's draft was not what policy granted; nothing was signed or released\nhint: operators: see the daemon's log; the issuer is faulty or hostile", loud: true},
 	{is: audit.ErrDown, code: codes.Unavailable, say: "the ledger can't be written, so nothing is released\nhint: retry with back-off; operators: free disk space or see the daemon's log", loud: true},
 	{is: audit.ErrClosed, code: codes.Unavailable, say: "the daemon is stopping\nhint: retry with back-off"},
 	{is: keyring.ErrUnknownKey, code: codes.NotFound},
@@ -56,15 +56,15 @@ var rows = []row{
 	{is: tokens.ErrFull, code: codes.ResourceExhausted, say: "as many tokens are live as the daemon remembers\nhint: operators: see tokens.most", loud: true},
 	{is: errBadRequest, code: codes.InvalidArgument},
 	{is: host.ErrDown, code: codes.Unavailable, say: "the issuer process is down\nhint: retry with back-off"},
-	{is: ErrNoFormat, code: codes.Unavailable, say: "no issuer serves this profile's format", loud: true},
-	{is: ErrNobody, code: codes.Unauthenticated, say: "the caller is not known", loud: true},
+	{is: ErrNoFormat, code: codes.Unavailable, say: "no issuer serves this profile's format\nhint: operators: `signet status` says which issuers run", loud: true},
+	{is: ErrNobody, code: codes.Unauthenticated, say: "the caller is not known\nhint: operators: see the daemon's log", loud: true},
 	{is: signers.ErrDenied, code: codes.FailedPrecondition, say: "the key's back-end refused the daemon\nhint: operators: see the daemon's log for the PIN or right that is missing", loud: true},
 	{is: signers.ErrBusy, code: codes.ResourceExhausted, say: "the key's back-end has too much to do\nhint: retry with back-off"},
 	{is: signers.ErrUnavailable, code: codes.Unavailable, say: "the key's back-end is unavailable\nhint: retry with back-off", loud: true},
 	{is: signers.ErrClosed, code: codes.Unavailable, say: "the daemon is stopping\nhint: retry with back-off"},
-	{is: signers.ErrUnsupported, code: codes.FailedPrecondition, say: "the key's back-end does not have its algorithm", loud: true},
-	{is: signers.ErrNotFound, code: codes.FailedPrecondition, say: "the key is not in its back-end", loud: true},
-	{is: signers.ErrMismatch, code: codes.FailedPrecondition, say: "the key in its back-end is not the one on record", loud: true},
+	{is: signers.ErrUnsupported, code: codes.FailedPrecondition, say: "the key's back-end does not have its algorithm\nhint: operators: `signet conform signer` says which it has", loud: true},
+	{is: signers.ErrNotFound, code: codes.FailedPrecondition, say: "the key is not in its back-end\nhint: operators: `signet status` says which key, and why", loud: true},
+	{is: signers.ErrMismatch, code: codes.FailedPrecondition, say: "the key in its back-end is not the one on record\nhint: operators: `signet status` says which key, and why", loud: true},
 	{is: context.DeadlineExceeded, code: codes.DeadlineExceeded, say: "no answer in time\nhint: retry with back-off"},
 	{is: context.Canceled, code: codes.Canceled, say: "the caller gave up"},
 }

@@ -116,3 +116,12 @@ func TestTheWorstOfSeveralErrorsCounts(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsSaidHints: whoever reads it can do something, or knows who can.
+func TestWhatIsSaidHints(t *testing.T) {
+	for _, r := range rows {
+		if r.say != "" && !strings.Contains(r.say, "\nhint: ") && r.code != codes.Canceled {
+			t.Errorf("%v: %q has no hint", r.is, r.say)
+		}
+	}
+}

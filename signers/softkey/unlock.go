@@ -30,7 +30,7 @@ const (
 func (d *dir) unlock(ctx context.Context, o Options, hasKeys bool) (*seal, error) {
 	secret, err := o.Secret(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("secret: %w", err)
+		return nil, fmt.Errorf("unlock: %w", err)
 	}
 	defer clear(secret)
 	trimmed := bytes.TrimRight(secret, "\r\n")
