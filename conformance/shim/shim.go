@@ -54,7 +54,7 @@ const (
 type Action uint32
 
 // The actions. Corrupt, Zero and Short are for C_Sign; SwapKey and Stick for
-// C_SignInit; Logout for functions of a session.
+// C_SignInit; Limit for C_OpenSession; Logout for functions of a session.
 const (
 	Fail         Action = iota + 1 // answers Code; Before: without the real call, After: instead of its answer
 	Wait                           // takes Delay longer
@@ -67,6 +67,7 @@ const (
 	DropSessions                   // closes every session first
 	Logout                         // logs out first
 	Stick                          // begins the operation twice, and leaves it active
+	Limit                          // answers CKR_SESSION_COUNT while Code sessions are open
 )
 
 // maxFaults are set at a time.
@@ -77,7 +78,7 @@ type Fault struct {
 	Function string // "C_Sign"; "" for every function
 	When     When
 	Action   Action
-	Code     uint // CKR_*, of Fail
+	Code     uint // CKR_*, of Fail; a number of sessions, of Limit
 	Delay    time.Duration
 	Skip     int // calls that are left alone first
 	Times    int // calls that meet it; 0: until it is cleared

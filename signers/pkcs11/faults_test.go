@@ -406,3 +406,18 @@ func TestWhateverRefusesThePINIsTheLastTry(t *testing.T) {
 		})
 	}
 }
+
+// TestASessionIsReplacedOnATokenThatHasNoMore: a token with a limit may have no
+// room for the new one beside the old.
+func TestASessionIsReplacedOnATokenThatHasNoMore(t *testing.T) {
+	d := newDrill(t) // two to sign with and one
+	d.shim.Set(
+		shim.Fault{Function: "C_OpenSession", Action: shim.Limit, Code: 3},
+		shim.Fault{Function: "C_Sign", Action: shim.Fail, Code: raw.CKR_DEVICE_ERROR, Times: 1})
+	if wrong, err := d.sign(back); err != nil || wrong {
+		t.Errorf("got %v, a wrong signature: %t", err, wrong)
+	}
+	if r := d.b.Report(); r.Recoveries["session"] != 1 || r.Recoveries["module"] != 0 || r.Recoveries["login"] != 0 {
+		t.Errorf("Report: got %v, want one session replaced and nothing else", r.Recoveries)
+	}
+}

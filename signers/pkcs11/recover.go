@@ -159,6 +159,12 @@ func (b *Backend) replace(s *session) error {
 		return err
 	}
 	fresh, err := b.openSession()
+	if is(err, pkcs11.CKR_SESSION_COUNT) && s.life == life {
+		// There is no room for both. The others keep the login, if there are any.
+		b.closeSession(s)
+		s.life = 0 // the handle may be another's soon
+		fresh, err = b.openSession()
+	}
 	if err != nil {
 		b.arrived.Store(0) // the token may have another slot by now
 		return err

@@ -34,9 +34,9 @@ typedef struct {
 typedef struct { fault_t faults[FAULTS]; _Atomic uint64_t calls[FUNCTIONS]; } control_t;
 
 enum { BEFORE, AFTER };
-enum { FAIL = 1, WAIT, HANG, CRASH, CORRUPT, ZERO, SHORT_SIGNATURE, SWAP_KEY, DROP_SESSIONS, LOGOUT, STICK };
+enum { FAIL = 1, WAIT, HANG, CRASH, CORRUPT, ZERO, SHORT_SIGNATURE, SWAP_KEY, DROP_SESSIONS, LOGOUT, STICK, LIMIT };
 enum { // places in the function list
-	fn_GetFunctionList = 3, fn_OpenSession = 12, fn_CloseSession = 13, fn_GetSessionInfo = 15, fn_Logout = 19,
+	fn_Finalize = 1, fn_GetFunctionList = 3, fn_OpenSession = 12, fn_CloseSession = 13, fn_GetSessionInfo = 15, fn_Logout = 19,
 	fn_FindObjectsInit = 26, fn_FindObjects = 27, fn_FindObjectsFinal = 28, fn_SignInit = 42, fn_Sign = 43
 };
 enum { ANY = 0xffffffff };
@@ -59,6 +59,15 @@ static void note_session(ulong_t from, ulong_t to) {
 }
 
 #define CALL(n, a, b, c, d) real->fn[n]((ulong_t)(a), (ulong_t)(b), (ulong_t)(c), (ulong_t)(d), 0, 0, 0, 0)
+
+// full reports whether n sessions are open.
+static int full(uint32_t n) {
+	uint32_t open = 0;
+	pthread_mutex_lock(&list);
+	for (int i = 0; i < SESSIONS; i++) open += sessions[i] != 0;
+	pthread_mutex_unlock(&list);
+	return open >= n;
+}
 
 static void drop_sessions(void) {
 	pthread_rwlock_wrlock(&gate);
@@ -134,6 +143,11 @@ static ulong_t forward(int fn, ulong_t a, ulong_t b, ulong_t c, ulong_t d, ulong
 	pthread_rwlock_unlock(&gate);
 	if (rv == 0 && fn == fn_OpenSession) note_session(0, *(ulong_t *)e);
 	if (fn == fn_CloseSession) note_session(a, 0);
+	if (fn == fn_Finalize) {
+		pthread_mutex_lock(&list);
+		memset(sessions, 0, sizeof sessions);
+		pthread_mutex_unlock(&list);
+	}
 	return rv;
 }
 
@@ -151,6 +165,7 @@ static ulong_t around(int fn, ulong_t a, ulong_t b, ulong_t c, ulong_t d, ulong_
 	case LOGOUT: logout(a); break;
 	case SWAP_KEY: if (fn == fn_SignInit) c = another_key(a, c); break;
 	case STICK: if (fn == fn_SignInit) forward(fn, a, b, c, d, e, f, g, h); break;
+	case LIMIT: if (fn == fn_OpenSession && full(x->code)) return 0xb1; break; // CKR_SESSION_COUNT
 	}
 	ulong_t rv = forward(fn, a, b, c, d, e, f, g, h);
 	if (fn == fn_Sign && rv == 0 && x) spoil(x, d, e);
