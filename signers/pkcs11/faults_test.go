@@ -278,7 +278,7 @@ func TestAPINThatIsRefusedIsNeverTriedAgain(t *testing.T) {
 	before := d.shim.Calls("C_Login")
 	d.shim.Set(shim.Fault{Function: "C_SignInit", Action: shim.Logout, Times: 1})
 	for end := time.Now().Add(load); time.Now().Before(end); {
-		if _, err := d.sign(100 * time.Millisecond); !errors.Is(err, signers.ErrDenied) {
+		if _, err := d.sign(10 * time.Second); !errors.Is(err, signers.ErrDenied) {
 			t.Fatalf("got %v, want ErrDenied", err)
 		}
 		if _, err := d.b.List(t.Context()); !errors.Is(err, signers.ErrDenied) {
@@ -396,7 +396,7 @@ func TestWhateverRefusesThePINIsTheLastTry(t *testing.T) {
 				shim.Fault{Function: "C_SignInit", Action: shim.Logout, Times: 1},
 				shim.Fault{Function: "C_Login", Action: shim.Fail, Code: code})
 			for range 20 {
-				if _, err := d.sign(time.Second); !errors.Is(err, signers.ErrDenied) {
+				if _, err := d.sign(10 * time.Second); !errors.Is(err, signers.ErrDenied) {
 					t.Fatalf("got %v, want ErrDenied", err)
 				}
 			}

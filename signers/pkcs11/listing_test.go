@@ -96,7 +96,7 @@ func TestAListIsNotBelieved(t *testing.T) {
 func TestAListThatCostsTooMuchIsGivenUp(t *testing.T) {
 	l := newListed(t)
 	l.shim.Set(shim.Fault{Function: "C_FindObjectsInit", When: shim.Before, Action: shim.Wait, Delay: 60 * time.Millisecond},
-		shim.Fault{Function: "C_FindObjects", When: shim.Before, Action: shim.Wait, Delay: 700 * time.Millisecond, Times: 3, Skip: 2})
+		shim.Fault{Function: "C_FindObjects", When: shim.Before, Action: shim.Wait, Delay: 4 * time.Second, Times: 1, Skip: 2})
 	if _, n := l.searches(l.ids[0]); n != 3 {
 		t.Errorf("a key took %d searches, want its id, a list that was given up, and its label", n)
 	}
