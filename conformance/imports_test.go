@@ -81,6 +81,7 @@ var mayImport = map[string][]string{
 	"conformance/fakegcpkms":   {},
 	"conformance/kmskill":      {},
 	"conformance/opencryptoki": {},
+	"conformance/openssh":      {},
 	"conformance/report":       {"conformance"},
 	"conformance/signertest":   {"conformance", "signers"},
 	"conformance/storetest":    {"conformance", "keyring", "signers"},

@@ -16,7 +16,7 @@ readonly LINT=v2.15.0
 readonly CACHE="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/signet"
 readonly SEED="${SEED:-$(date +%s)}"
 # What is installed below must be used: a missing SoftHSM is a failure.
-export REQUIRE_SOFTHSM=1
+export REQUIRE_SOFTHSM=1 REQUIRE_OPENSSH=1
 # openCryptoki has one configuration and one daemon for the machine: only root
 # can set it up. The daemon is stopped again if it was not there before.
 SLOTD=1
@@ -62,6 +62,8 @@ packages() {
   [ "$(id -u)" -ne 0 ] || command -v pkcsslotd >/dev/null || missing+=(opencryptoki)
   command -v protoc >/dev/null || missing+=(protobuf-compiler)
   command -v strace >/dev/null || missing+=(strace)
+  [ -x /usr/sbin/sshd ] || missing+=(openssh-server)
+  command -v ssh-keygen >/dev/null || missing+=(openssh-client)
   command -v gcc >/dev/null || missing+=(gcc libc6-dev)
   [ ${#missing[@]} -gt 0 ] || return 0
   local sudo=()

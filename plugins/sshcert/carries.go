@@ -15,7 +15,7 @@ import (
 func carries(g plugins.Grant) error {
 	named := named
 	if g.Type == Host {
-		named = hostPattern
+		named = hostName
 	}
 	for _, f := range []struct {
 		ok   bool
@@ -94,9 +94,9 @@ func text(s string, limit int) bool {
 // or on a line of AuthorizedPrincipalsFile.
 func named(s string) bool { return text(s, maxName) && !strings.ContainsAny(s, ", ") }
 
-// hostPattern is a host's name or address, with OpenSSH's wildcards.
-func hostPattern(s string) bool {
-	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._:*?"
+// hostName is a host's name or address. ssh takes no pattern for one.
+func hostName(s string) bool {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._:"
 	return s != "" && len(s) <= maxName && strings.IndexFunc(s, func(r rune) bool {
 		return !strings.ContainsRune(letters, r)
 	}) < 0

@@ -46,7 +46,7 @@ func printable(s string) bool {
 }
 
 // principal reports whether a name can be one: a user's has no space or comma,
-// a host's no more than a host name, an address and wildcards need.
+// a host's no more than a host name or an address needs: ssh takes no pattern.
 func principal(p string, kind uint32) bool {
 	if p == "" || len(p) > maxName || !printable(p) {
 		return false
@@ -56,7 +56,7 @@ func principal(p string, kind uint32) bool {
 		switch {
 		case r == ',' || r == ' ':
 			return false
-		case kind == ssh.HostCert && !letter && !strings.ContainsRune("-._:*?", r):
+		case kind == ssh.HostCert && !letter && !strings.ContainsRune("-._:", r):
 			return false
 		}
 	}

@@ -60,7 +60,7 @@ func grant(t testing.TB) plugins.Grant {
 
 func hostGrant(t testing.TB) plugins.Grant {
 	g := grant(t)
-	g.Type, g.Principals, g.Options, g.Extensions = sshcert.Host, []string{"*.example.com", "192.0.2.1", "::1"}, nil, nil
+	g.Type, g.Principals, g.Options, g.Extensions = sshcert.Host, []string{"build.example.com", "192.0.2.1", "::1"}, nil, nil
 	return g
 }
 
@@ -125,6 +125,7 @@ func refused(t testing.TB) map[string]plugins.Grant {
 		add(what, change)
 	}
 	all["a host's odd name"] = with(hostGrant(t), func(g *plugins.Grant) { g.Principals = []string{"a/b"} })
+	all["a host's pattern"] = with(hostGrant(t), func(g *plugins.Grant) { g.Principals = []string{"*.example.com"} })
 	return all
 }
 

@@ -127,35 +127,13 @@ func signedWell(name string) bool {
 	})
 }
 
-// named compares a user's principals as they are; a host's are patterns
-// (ssh's match_pattern).
+// named compares whole names: OpenSSH takes no patterns. It looks for a host by
+// its name in lower case.
 func (o VerifyOptions) named(v Verified) bool {
-	return slices.ContainsFunc(v.Principals, func(p string) bool {
-		if v.Type == Host {
-			return matches(strings.ToLower(o.Principal), strings.ToLower(p))
-		}
-		return p == o.Principal
-	})
-}
-
-// matches compares with a pattern in which * stands for any text and ? for one
-// letter. It never goes back behind the last *, so its time is bounded.
-func matches(s, pattern string) bool {
-	star, mark, i, j := -1, 0, 0, 0
-	for i < len(s) {
-		switch {
-		case j < len(pattern) && pattern[j] == '*':
-			star, mark, j = j, i, j+1
-		case j < len(pattern) && (pattern[j] == '?' || pattern[j] == s[i]):
-			i, j = i+1, j+1
-		case star >= 0:
-			mark++
-			i, j = mark, star+1
-		default:
-			return false
-		}
+	if v.Type == Host {
+		return slices.Contains(v.Principals, strings.ToLower(o.Principal))
 	}
-	return strings.Trim(pattern[j:], "*") == ""
+	return slices.Contains(v.Principals, o.Principal)
 }
 
 // from is source-address, where the holder's address is known.
