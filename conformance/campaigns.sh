@@ -118,10 +118,10 @@ campaign_kms_kill() {
 }
 
 kms_kill_test() {
-  SIGNET_CAMPAIGN=kms-kill SEED=$SEED go test -count=1 -timeout 2h -v ./conformance/kmskill >"$TMP/kms-kill.log"
+  env SIGNET_CAMPAIGN=kms-kill SEED="$SEED" go test -count=1 -timeout 2h -v ./conformance/kmskill >"$TMP/kms-kill.log"
   local code=$?
   grep -vE '^=== ' "$TMP/kms-kill.log"
-  { echo '```'; grep -vE '^=== ' "$TMP/kms-kill.log" | head -60; echo '```'; } >>"$REPORT"
+  { echo '```'; grep -E '^ *---|^(ok|FAIL)|_test.go:' "$TMP/kms-kill.log" | head -60; echo '```'; } >>"$REPORT"
   return "$code"
 }
 

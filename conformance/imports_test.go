@@ -66,9 +66,9 @@ var mayImport = map[string][]string{
 		"plugins/jwt", "plugins/paseto", "plugins/sshcert", "signers", "signers/awskms", "signers/cost", "signers/gcpkms", "signers/guard", "signers/pkcs11", "signers/remote", "signers/softkey",
 	},
 	"daemon/cmd/signet": {
-		"conformance", "conformance/report", "conformance/shim", "conformance/signertest",
+		"conformance", "conformance/faultwire", "conformance/report", "conformance/shim", "conformance/signertest",
 		"daemon", "daemon/api/v1", "daemon/audit", "daemon/client", "daemon/cmd/signet/demo", "daemon/config",
-		"plugins", "plugins/host", "plugins/host/sandbox", "plugins/jwt", "plugins/paseto", "plugins/serve", "plugins/sshcert", "signers", "signers/remote",
+		"plugins", "plugins/host", "plugins/host/sandbox", "plugins/jwt", "plugins/paseto", "plugins/serve", "plugins/sshcert", "signers", "signers/cost", "signers/remote",
 	},
 	"daemon/cmd/signet/demo": {"conformance/softhsm", "daemon/api/v1", "daemon/audit", "daemon/client", "plugins/jwt"},
 
@@ -80,6 +80,8 @@ var mayImport = map[string][]string{
 	"conformance/fakekms":      {},
 	"conformance/fakegcpkms":   {},
 	"conformance/kmskill":      {},
+	"conformance/faultwire":    {},
+	"conformance/cmd/fakekms":  {"conformance/fakegcpkms", "conformance/fakekms", "conformance/faultwire"},
 	"conformance/opencryptoki": {},
 	"conformance/openssh":      {},
 	"conformance/report":       {"conformance"},

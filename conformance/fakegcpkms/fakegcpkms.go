@@ -30,13 +30,14 @@ type Server struct {
 	now     func() time.Time
 	pending time.Duration // until a version is generated
 
-	mu     sync.Mutex
-	keys   map[string]*key // by name
-	faults []*Fault
-	log    map[string]int // how often a method was called
-	quota  quota
-	lag    time.Duration
-	hook   func(method string, done bool)
+	mu      sync.Mutex
+	keys    map[string]*key // by name
+	faults  []*Fault
+	log     map[string]int // how often a method was called
+	quota   quota
+	latency time.Duration
+	lag     time.Duration
+	hook    func(method string, done bool)
 }
 
 // A quota is of cryptographic requests in a minute, as the service counts them.

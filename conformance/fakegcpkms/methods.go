@@ -230,7 +230,9 @@ func (s *Server) GetPublicKey(_ context.Context, in *kmspb.GetPublicKeyRequest) 
 func (s *Server) AsymmetricSign(_ context.Context, in *kmspb.AsymmetricSignRequest) (*kmspb.AsymmetricSignResponse, error) {
 	s.mu.Lock()
 	v, err := s.usable(in.GetName())
+	latency := s.latency
 	s.mu.Unlock()
+	time.Sleep(latency)
 	if err != nil {
 		return nil, err
 	}

@@ -46,6 +46,7 @@ type Server struct {
 	swapped bool // the next signature is another key's
 	ended   chan struct{}
 	quota   quota
+	latency time.Duration
 	hook    func(operation string, done bool)
 }
 

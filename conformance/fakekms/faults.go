@@ -57,6 +57,22 @@ func Faults() map[string]Fault {
 	}
 }
 
+// Begin is Faults with what begins each, for a process elsewhere.
+func (s *Server) Begin() map[string]func() {
+	all := map[string]func(){}
+	for name, f := range Faults() {
+		all[name] = func() { s.Set(f) }
+	}
+	return all
+}
+
+// SetLatency has every signature come so much later.
+func (s *Server) SetLatency(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.latency = d
+}
+
 // Set replaces all faults.
 func (s *Server) Set(all ...Fault) {
 	s.mu.Lock()

@@ -166,7 +166,9 @@ func (s *Server) sign(in request) (any, error) {
 			return nil, err
 		}
 	}
+	latency := s.latency
 	s.mu.Unlock() // signatures are made at the same time
+	time.Sleep(latency)
 	sig, err := signWith(signer, in)
 	s.mu.Lock()
 	if err != nil {

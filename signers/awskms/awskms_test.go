@@ -16,7 +16,7 @@ import (
 )
 
 // lag is for how long the fake does not find what was just made.
-const lag = 60 * time.Millisecond
+const lag = 25 * time.Millisecond
 
 // account starts a fake, whose credentials the SDK's default chain finds.
 func account(t *testing.T) (*fakekms.Server, awskms.Config) {

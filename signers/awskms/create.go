@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -67,8 +68,14 @@ func (b *Backend) create(ctx context.Context, id signers.KeyID, alg signers.Algo
 
 // obtain is the key that an earlier creation left without a name, or a fresh one.
 func (b *Backend) obtain(ctx context.Context, id signers.KeyID, s spec) (arn string, fresh bool, err error) {
-	left, err := b.tagged(ctx, id)
-	if err != nil {
+	search, cancel := context.WithTimeout(ctx, b.cfg.Settle)
+	defer cancel()
+	left, err := b.tagged(search, id)
+	switch {
+	case err != nil && search.Err() != nil && ctx.Err() == nil:
+		// An account of many thousand keys: what there may be is swept later.
+		b.cfg.Log.WarnContext(ctx, "what an earlier creation may have left was not looked for to the end", slog.String("id", string(id)))
+	case err != nil:
 		return "", false, err
 	}
 	if len(left) > 0 {
@@ -179,10 +186,42 @@ func (b *Backend) settled(ctx context.Context, f func() error) error {
 	}
 }
 
+// lookers is how many keys' tags are looked at at a time.
+const lookers = 8
+
 // tagged lists the ARNs of keys that can sign, have the tag of id and none of
 // our aliases, in order. It looks at every other key of the account, for what was
 // cut off.
 func (b *Backend) tagged(ctx context.Context, id signers.KeyID) (arns []string, err error) {
+	all, err := b.unnamed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	var done sync.WaitGroup
+	for first := range min(lookers, len(all)) {
+		done.Go(func() {
+			for i := first; i < len(all); i += lookers {
+				is, failed := b.isTagged(ctx, all[i].KeyId, id)
+				mu.Lock()
+				err = errors.Join(err, failed)
+				if is {
+					arns = append(arns, aws.ToString(all[i].KeyArn))
+				}
+				mu.Unlock()
+				if failed != nil {
+					return
+				}
+			}
+		})
+	}
+	done.Wait()
+	slices.Sort(arns)
+	return arns, err
+}
+
+// unnamed are the keys of the account that have no alias of ours.
+func (b *Backend) unnamed(ctx context.Context) (all []types.KeyListEntry, err error) {
 	named, err := b.named(ctx, nil)
 	if err != nil {
 		return nil, meaning(err)
@@ -194,20 +233,12 @@ func (b *Backend) tagged(ctx context.Context, id signers.KeyID) (arns []string, 
 			return nil, meaning(err)
 		}
 		for _, k := range page.Keys {
-			if _, ok := named[aws.ToString(k.KeyId)]; ok {
-				continue
-			}
-			is, err := b.isTagged(ctx, k.KeyId, id)
-			if err != nil {
-				return nil, err
-			}
-			if is {
-				arns = append(arns, aws.ToString(k.KeyArn))
+			if _, ok := named[aws.ToString(k.KeyId)]; !ok {
+				all = append(all, k)
 			}
 		}
 	}
-	slices.Sort(arns)
-	return arns, nil
+	return all, nil
 }
 
 func (b *Backend) isTagged(ctx context.Context, key *string, id signers.KeyID) (bool, error) {

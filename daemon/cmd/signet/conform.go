@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/signetd/signet/conformance"
+	"github.com/signetd/signet/conformance/faultwire"
 	"github.com/signetd/signet/conformance/report"
 	"github.com/signetd/signet/conformance/shim"
 	"github.com/signetd/signet/conformance/signertest"
@@ -31,6 +32,8 @@ type conformOptions struct {
 	level      int
 	algorithms []string
 	slow, json bool
+	yes        bool
+	faultsAt   string
 	junit      string
 }
 
@@ -54,9 +57,14 @@ status is 1. The levels, each with those below it:
   1  vectors       every algorithm, every length
   2  life          keys come and go, and are there after a restart
   3  faults        what goes wrong is over soon: a PKCS#11 module is run through
-                   a shim that fails, hangs and lies; needs a C compiler (cc)
+                   a shim that fails, hangs and lies; needs a C compiler (cc).
+                   A fake of a cloud's KMS (conformance/cmd/fakekms) is told to
   4  misuse        what must be refused is
-  5  concurrency   many at once`,
+  5  concurrency   many at once
+
+Against a cloud's KMS it first prints what the run costs at most, and goes on
+with --yes alone. Keys there are scheduled for deletion, and gone when the
+service's time is over.`,
 		Args: cobra.NoArgs,
 	}
 	f := c.Flags()
@@ -65,6 +73,8 @@ status is 1. The levels, each with those below it:
 	f.IntVar(&o.level, "level", signertest.LevelConcurrency, "the highest level to run")
 	f.StringSliceVar(&o.algorithms, "algorithm", nil, "an algorithm to check in depth; those of the configuration's keys if absent")
 	f.BoolVar(&o.slow, "slow", false, "make RSA keys of 3072 and 4096 bits as well")
+	f.BoolVar(&o.yes, "yes", false, "accept what a run against a cloud's KMS costs")
+	f.StringVar(&o.faultsAt, "faults", "", "URL at which a fake of a cloud's KMS is told what goes wrong, for level 3")
 	f.StringVar(&o.junit, "junit", "", "write JUnit XML to this file")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	c.RunE = func(c *cobra.Command, _ []string) error { return conformSigner(c, o) }
@@ -82,9 +92,17 @@ func conformSigner(c *cobra.Command, o conformOptions) error {
 		return err
 	}
 	defer run.close()
+	if err := o.agree(c.ErrOrStderr(), run); err != nil {
+		return err
+	}
 	// An interrupt ends the suite after the check under way, which tidies up.
 	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if o.faultsAt != "" {
+		if run.fake, err = faultwire.Dial(ctx, o.faultsAt); err != nil {
+			return err
+		}
+	}
 	before, err := run.list(ctx)
 	if err != nil {
 		return err
@@ -126,6 +144,7 @@ type conformRun struct {
 	algs          []signers.Algorithm
 	dir           string // of the shim
 	shim          *shim.Shim
+	fake          *faultwire.Client
 	current       signers.Backend
 	log           *slog.Logger
 }
@@ -256,7 +275,7 @@ func (r *conformRun) subject(t conformance.T) signertest.Subject {
 	}
 	r.current = b
 	return signertest.Subject{
-		Backend: b, Faults: r.faults(), Slow: r.slow, RawMost: rawMost[r.backendConfig.Type],
+		Backend: b, Faults: r.faults(t), Slow: r.slow, RawMost: rawMost[r.backendConfig.Type],
 		Reopen: func() (signers.Backend, error) { return r.open(context.WithoutCancel(t.Context())) },
 	}
 }
@@ -264,8 +283,29 @@ func (r *conformRun) subject(t conformance.T) signertest.Subject {
 // rawMost is how long a message may be that a type of back-end hashes itself.
 var rawMost = map[string]int{"awskms": 4096, "gcpkms": 64 << 10}
 
-// faults are what the shim can do.
-func (r *conformRun) faults() []signertest.Fault {
+// faultsOfFake are what a fake of a cloud's KMS can do.
+func (r *conformRun) faultsOfFake(t conformance.T) (all []signertest.Fault) {
+	ctx := context.WithoutCancel(t.Context()) // what was begun is ended
+	for _, name := range r.fake.Names {
+		all = append(all, signertest.Fault{Name: name, Begin: func() func() {
+			if err := r.fake.Begin(ctx, name); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			return func() {
+				if err := r.fake.End(ctx); err != nil {
+					t.Errorf("end of %s: %v", name, err)
+				}
+			}
+		}})
+	}
+	return all
+}
+
+// faults are what the shim, or the fake, can do.
+func (r *conformRun) faults(t conformance.T) []signertest.Fault {
+	if r.fake != nil {
+		return r.faultsOfFake(t)
+	}
 	if r.shim == nil {
 		return nil
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"time"
 
@@ -8,6 +10,7 @@ import (
 
 	"github.com/signetd/signet/conformance/fakegcpkms"
 	"github.com/signetd/signet/conformance/fakekms"
+	"github.com/signetd/signet/conformance/faultwire"
 )
 
 // The clouds of a script.
@@ -34,6 +37,13 @@ func fakeKMS(ts *testscript.TestScript, neg bool, args []string) {
 	c.gcp, err = fakegcpkms.New(time.Now, 50*time.Millisecond)
 	ts.Check(err)
 	ts.Defer(c.gcp.Close)
+	for name, h := range map[string]http.Handler{
+		"KMS_FAULTS": faultwire.Handler(c.aws.Begin(), c.aws.Clear), "GCP_FAULTS": faultwire.Handler(c.gcp.Begin(), c.gcp.Clear),
+	} {
+		control := httptest.NewServer(h)
+		ts.Defer(control.Close)
+		ts.Setenv(name, control.URL)
+	}
 	ts.Setenv("GCP_ADDRESS", c.gcp.Address)
 	ts.Setenv("GCP_RING", fakegcpkms.Ring)
 	for name, value := range map[string]string{
