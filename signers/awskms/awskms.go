@@ -124,7 +124,7 @@ func Open(ctx context.Context, cfg Config) (*Backend, error) {
 	b := &Backend{cfg: cfg, http: client.GetTransport()} // a copy, which can be closed
 	b.http.MaxIdleConns, b.http.MaxIdleConnsPerHost, b.http.ResponseHeaderTimeout = connections, connections, silence
 	loaded.HTTPClient = &http.Client{
-		Transport: b.http, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: atOnce{b.http}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	b.ctx, b.stop = context.WithCancel(context.WithoutCancel(ctx))
 	var elsewhere string // an endpoint that the environment names
