@@ -132,13 +132,14 @@ func refused(t testing.TB) map[string]plugins.Grant {
 func TestThePromisesOfAnIssuer(t *testing.T) {
 	for name, g := range map[string]plugins.Grant{"user": grant(t), "host": hostGrant(t)} {
 		t.Run(name, func(t *testing.T) {
-			conformance.Run(t, issuertest.Checks(), func(t *testing.T) issuertest.Subject {
-				return issuertest.Subject{
-					Issuer: sshcert.New(), Inspector: sshcert.NewInspector(), Grant: g, Refused: refused(t),
-					Kid: sshcert.Kid, TokenID: tokenID,
-				}
-			})
+			conformance.Run(t, issuertest.Checks(), func(t *testing.T) issuertest.Subject { return subject(t, sshcert.New(), g) })
 		})
+	}
+}
+
+func subject(t testing.TB, i plugins.Issuer, g plugins.Grant) issuertest.Subject {
+	return issuertest.Subject{
+		Issuer: i, Inspector: sshcert.NewInspector(), Grant: g, Refused: refused(t), Kid: sshcert.Kid, TokenID: tokenID,
 	}
 }
 
