@@ -84,6 +84,7 @@ var mayImport = map[string][]string{
 	"conformance/cmd/fakekms":  {"conformance/fakegcpkms", "conformance/fakekms", "conformance/faultwire"},
 	"conformance/opencryptoki": {},
 	"conformance/openssh":      {},
+	"conformance/verifiers":    {},
 	"conformance/report":       {"conformance"},
 	"conformance/signertest":   {"conformance", "signers"},
 	"conformance/storetest":    {"conformance", "keyring", "signers"},

@@ -16,7 +16,7 @@ readonly LINT=v2.15.0
 readonly CACHE="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/signet"
 readonly SEED="${SEED:-$(date +%s)}"
 # What is installed below must be used: a missing SoftHSM is a failure.
-export REQUIRE_SOFTHSM=1 REQUIRE_OPENSSH=1
+export REQUIRE_SOFTHSM=1 REQUIRE_OPENSSH=1 REQUIRE_VERIFIERS=1
 # openCryptoki has one configuration and one daemon for the machine: only root
 # can set it up. The daemon is stopped again if it was not there before.
 SLOTD=1
@@ -65,7 +65,27 @@ packages() {
   [ -x /usr/sbin/sshd ] || missing+=(openssh-server)
   command -v ssh-keygen >/dev/null || missing+=(openssh-client)
   command -v gcc >/dev/null || missing+=(gcc libc6-dev)
-  [ ${#missing[@]} -gt 0 ] || return 0
+  command -v node >/dev/null || missing+=(nodejs)
+  command -v npm >/dev/null || missing+=(npm)
+  /usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || missing+=(python3-jwt python3-cryptography)
+  [ ${#missing[@]} -eq 0 ] || debian "${missing[@]}" || return 1
+  npm_packages
+}
+
+# npm_packages installs the verifiers for Node.js, as their lock file has them.
+npm_packages() {
+  local dir=conformance/verifiers/node
+  cmp -s "$dir/package-lock.json" "$dir/node_modules/.signet-lock.json" && return 0
+  if ! npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund >"$TMP/npm.log" 2>&1; then
+    cat "$TMP/npm.log" >&2
+    return 1
+  fi
+  cp "$dir/package-lock.json" "$dir/node_modules/.signet-lock.json"
+}
+
+# debian installs Debian packages.
+debian() {
+  local missing=("$@")
   local sudo=()
   if [ "$(id -u)" -ne 0 ]; then
     sudo=(sudo -n)

@@ -102,6 +102,7 @@ func profiles(cfg *config.Config) (all []policy.Profile, wrong config.Errors) {
 	for i, p := range cfg.Profiles {
 		to := policy.Profile{
 			Name: p.Name, Key: p.Key, Format: cfg.ProfileFormat(p), Type: p.Type, Issuer: p.Issuer,
+			Kind: policy.Kind(p.Kind), TrustDomain: p.TrustDomain,
 			Audiences: p.Audiences, Scopes: p.Scopes, Subjects: p.Subjects, MaxTTL: p.MaxTTL.D(),
 			AllowedClaims: p.Claims.Allowed, RequiredClaims: p.Claims.Required, FixedClaims: map[string]json.RawMessage{},
 			RequireHolder: p.RequireHolder, Principals: p.Principals,

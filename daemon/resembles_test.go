@@ -78,7 +78,7 @@ func jwtBody(t *testing.T, key *ecdsa.PrivateKey) []byte {
 	t.Helper()
 	at := time.Unix(1767323045, 0)
 	d, err := jwt.New().Prepare(t.Context(), plugins.Grant{
-		Type: "at+jwt", Issuer: "i", TokenID: "t", Subject: "s", Audience: []string{"a"}, IssuedAt: at, NotBefore: at, Expires: at.Add(time.Minute),
+		Type: "x+jwt", Issuer: "i", TokenID: "t", Subject: "s", Audience: []string{"a"}, IssuedAt: at, NotBefore: at, Expires: at.Add(time.Minute),
 	}, plugins.VerifyingKey{ID: "k", Algorithm: signers.ECDSAP256, Public: key.Public()})
 	if err != nil {
 		t.Fatal(err)

@@ -117,7 +117,7 @@ func (r *rig) sign(key string) subject {
 func (r *rig) body(key string) []byte {
 	now := time.Now().Unix()
 	header := fmt.Sprintf(`{"alg":"ES256","kid":%q,"typ":"at+jwt"}`, r.kids[key])
-	payload := fmt.Sprintf(`{"aud":"https://api.example","exp":%d,"iat":%d,"iss":"https://signet.example","jti":"bench-%d","nbf":%d,"scope":"read","sub":"bench/caller","team":"core"}`,
+	payload := fmt.Sprintf(`{"aud":"https://api.example","client_id":"bench","exp":%d,"iat":%d,"iss":"https://signet.example","jti":"bench-%d","nbf":%d,"scope":"read","sub":"bench/caller","team":"core"}`,
 		now+300, now, time.Now().UnixNano(), now)
 	enc := base64.RawURLEncoding
 	return []byte(enc.EncodeToString([]byte(header)) + "." + enc.EncodeToString([]byte(payload)))

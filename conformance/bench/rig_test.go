@@ -119,7 +119,7 @@ profiles:
     scopes: [read, write]
     subjects: ["bench/*"]
     max_ttl: 15m
-    claims: {allowed: [team]}
+    claims: {allowed: [team], fixed: {client_id: bench}}
 {{- end}}
 admins:
   - {uid: {{.UID}}, rights: [view, rotate]}

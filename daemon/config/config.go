@@ -6,6 +6,8 @@ package config
 import (
 	_ "embed" // the schema
 	"path/filepath"
+
+	"github.com/signetd/signet/signers"
 )
 
 // A Config is a whole configuration. Relative paths are relative to its file.
@@ -215,6 +217,16 @@ func (c *Config) FormatOf(key string) string {
 	for _, k := range c.Keys {
 		if k.Name == key {
 			return k.Format
+		}
+	}
+	return ""
+}
+
+// algorithmOf is the algorithm of a key, "" for one that is not there.
+func (c *Config) algorithmOf(key string) signers.Algorithm {
+	for _, k := range c.Keys {
+		if k.Name == key {
+			return signers.Algorithm(k.Algorithm)
 		}
 	}
 	return ""

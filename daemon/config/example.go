@@ -61,7 +61,7 @@ profiles:
     max_ttl: 15m                         # a longer life is refused, not cut
     claims:
       allowed: [team]                    # the caller may set these
-      fixed: {environment: trial}        # every token has these
+      fixed: {client_id: demo, environment: trial}     # every token has these
 
 admins:
   - uid: {{.UID}}

@@ -13,7 +13,7 @@ import (
 
 // Formats are the token formats that are compiled in: no plug-in may take the
 // name of one.
-var Formats = []string{"jwt", formatPASETO, formatSSH}
+var Formats = []string{formatJWT, formatPASETO, formatSSH}
 
 // Algorithms are those of each compiled-in format that does not sign with all
 // that signet knows.

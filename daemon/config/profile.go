@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/signetd/signet/signers"
 )
 
 // A Profile is one kind of token. Which fields it has follows from the format
@@ -15,6 +17,8 @@ type Profile struct {
 	Format        string     `yaml:"format,omitempty" jsonschema:"enum=opaque" jsonschema_description:"opaque, for reference tokens, which no key signs and only introspection understands; else it is the key's and is left out."`
 	Issuer        string     `yaml:"issuer,omitempty" jsonschema_description:"iss of its tokens. Needed, but for SSH, where the key is the issuer."`
 	Type          string     `yaml:"type" jsonschema:"required" jsonschema_description:"typ of its tokens (RFC 8725 section 3.11), such as at+jwt: it keeps tokens of different purpose apart. Of SSH certificates user or host."`
+	Kind          string     `yaml:"kind,omitempty" jsonschema:"enum=access,enum=authentication,enum=svid,enum=plain" jsonschema_description:"JWT: by which rules tokens are made: access (RFC 9068), authentication (who authenticated, when and how; it grants nothing), svid (SPIFFE JWT-SVID) or plain. If absent, access for type at+jwt, else plain."`
+	TrustDomain   string     `yaml:"trust_domain,omitempty" jsonschema_description:"JWT-SVID: the SPIFFE trust domain of the subjects."`
 	Callers       []Caller   `yaml:"callers" jsonschema:"required,minItems=1" jsonschema_description:"Who may have one. Each entry must hold in full."`
 	Audiences     []string   `yaml:"audiences,omitempty" jsonschema:"minItems=1" jsonschema_description:"Who tokens may be for, exactly. Needed, but for SSH."`
 	Scopes        []string   `yaml:"scopes,omitempty" jsonschema_description:"What tokens may be good for, exactly."`
@@ -75,6 +79,9 @@ func (k checker) profiles(c *Config) {
 		}
 		k.ttl(at+".max_ttl", p.MaxTTL)
 		k.byFormat(at, c.ProfileFormat(p), p)
+		if p.Kind == "svid" && c.algorithmOf(p.Key) == signers.Ed25519 {
+			k.wrong(at+".key", quote(p.Key)+" signs with EdDSA, which no JWT-SVID may", "use a key of algorithm ecdsa-p256-sha256")
+		}
 		for j, caller := range p.Callers {
 			k.caller(fmt.Sprintf("%s.callers[%d]", at, j), caller)
 		}
@@ -116,6 +123,7 @@ func lists(p Profile) []list {
 
 // The formats whose profiles have fields of their own.
 const (
+	formatJWT    = "jwt"
 	formatPASETO = "paseto"
 	formatSSH    = "ssh"
 	formatOpaque = "opaque"
@@ -131,6 +139,7 @@ func (k checker) byFormat(at, format string, p Profile) {
 			".issuer": p.Issuer != "", ".audiences": len(p.Audiences) > 0, ".scopes": len(p.Scopes) > 0,
 			".claims":         len(p.Claims.Allowed)+len(p.Claims.Required)+len(p.Claims.Fixed) > 0,
 			".require_holder": p.RequireHolder, ".assertion": p.Assertion != Assertion{},
+			".kind": p.Kind != "", ".trust_domain": p.TrustDomain != "",
 		})
 		return
 	}
@@ -142,7 +151,9 @@ func (k checker) byFormat(at, format string, p Profile) {
 		".options":    len(p.Options.Allowed)+len(p.Options.Required)+len(p.Options.Fixed) > 0,
 		".extensions": len(p.Extensions.Allowed)+len(p.Extensions.Fixed) > 0,
 		".assertion":  format != formatPASETO && p.Assertion != Assertion{},
+		".kind":       format != formatJWT && p.Kind != "", ".trust_domain": format != formatJWT && p.TrustDomain != "",
 	})
+	k.oneOf(at+".kind", p.Kind, "", "access", "authentication", "svid", "plain")
 	if p.Assertion.Allowed && p.Assertion.Fixed != "" {
 		k.wrong(at+".assertion", "both fixed and the caller's", "keep one of allowed and fixed")
 	}

@@ -108,6 +108,8 @@ profiles:
     scopes: [s]
     subjects: [s]
     max_ttl: 1m
+    kind: plain
+    trust_domain: a.example
     principals: [a]
     options: {allowed: [force-command], required: [source-address], fixed: {verify-required: "", force-command: c}}
     extensions: {allowed: [permit-pty], fixed: {a@b.example: c}}

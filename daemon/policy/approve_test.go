@@ -38,7 +38,7 @@ func TestApproveCompletesTheGrant(t *testing.T) {
 	}
 	at := time.Date(2025, 3, 5, 12, 0, 0, 0, time.UTC)
 	want := plugins.Grant{
-		Profile: "pay", Type: "at+jwt", Issuer: "https://issuer.example", TokenID: "AAECAwQFBgcICQoLDA0ODw",
+		Profile: "pay", Type: "pay+jwt", Issuer: "https://issuer.example", TokenID: "AAECAwQFBgcICQoLDA0ODw",
 		Subject: "svc-till", Audience: []string{"https://pay.example"}, Scope: []string{"charge"},
 		IssuedAt: at, NotBefore: at, Expires: at.Add(5 * time.Minute), Holder: r.Holder,
 		Claims: []byte(`{"amr":["pwd"],"env":"prod","order":17,"tier":2}`),

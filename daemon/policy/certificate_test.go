@@ -323,7 +323,7 @@ func TestNewNamesEachMistakeOfACertificate(t *testing.T) {
 		{"scopes", "has no scopes", func(p *Profile) { p.Scopes = []string{"x"} }},
 		{"claims", "has no claims", func(p *Profile) { p.RequiredClaims = []string{"x"} }},
 		{"assertion", "has no assertion", func(p *Profile) { p.AllowAssertion = true }},
-		{"type", "no type of SSH certificate", func(p *Profile) { p.Type = "at+jwt" }},
+		{"type", "no type of SSH certificate", func(p *Profile) { p.Type = "pay+jwt" }},
 		{"principals", "the list is empty", func(p *Profile) { p.Principals = nil }},
 		{"principals[0]", "every one", func(p *Profile) { p.Principals[0] = "*" }},
 		{"principals[0]", "malformed", func(p *Profile) { p.Principals[0] = "*.example" }},

@@ -24,6 +24,7 @@ func issueChecks() []check {
 		{RuleExtensions, (*judgement).judgeExtensions, (*judgement).tellExtensions},
 		{RuleAssertion, (*judgement).judgeAssertion, (*judgement).tellAssertion},
 		{RuleClaims, (*judgement).judgeClaims, (*judgement).tellClaims},
+		{RuleKind, (*judgement).judgeKind, (*judgement).tellKind},
 		{RuleHolder, (*judgement).judgeHolder, (*judgement).tellHolder},
 		{RuleConditions, (*judgement).judgeConditions, (*judgement).tellConditions},
 	}

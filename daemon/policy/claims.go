@@ -81,7 +81,7 @@ func (j *judgement) judgeClaims() *Denial {
 	if d := j.requiredClaims(given); d != nil {
 		return d
 	}
-	j.merged = merge(given, j.profile.fixed)
+	j.given, j.merged = given, merge(given, j.profile.fixed)
 	return nil
 }
 
@@ -110,7 +110,7 @@ func (j *judgement) judgeWrittenClaims() *Denial {
 	if d := j.requiredClaims(given); d != nil {
 		return d
 	}
-	j.merged = j.Claims
+	j.given, j.merged = given, j.Claims
 	return nil
 }
 

@@ -59,6 +59,7 @@ type profile struct {
 	open       []string            // subjects that end in "*"
 	fixed      []strictjson.Member // in order of name
 	required   []string            // claims
+	kind       Kind
 	conditions *conditions
 
 	openPrincipals                []string // with a "*"
@@ -113,10 +114,11 @@ func compile(p Profile, i int) (*profile, error) {
 		c.notSSH(p)
 	}
 	c.assertion(p)
+	c.kind(p)
 	done := &profile{
 		Profile: p, audiences: setOf(p.Audiences), scopes: setOf(p.Scopes), claims: setOf(slices.Concat(p.AllowedClaims, p.RequiredClaims)),
 		rules: cloneRules(p.Callers), verifiers: cloneRules(p.Verifiers), fixed: c.claims(p), required: slices.Clone(p.RequiredClaims), conditions: c.conditions(p.Conditions),
-		assertion: slices.Clone(p.FixedAssertion),
+		assertion: slices.Clone(p.FixedAssertion), kind: kindOf(p),
 	}
 	done.subjects, done.open = c.subjects(p.Subjects)
 	c.certificate(p, done)

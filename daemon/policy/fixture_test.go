@@ -40,7 +40,7 @@ func myUID() *uint32 { return ptr(uint32(os.Getuid())) }
 // pay is a profile with every kind of rule.
 func pay() Profile {
 	return Profile{
-		Name: "pay", Key: "pay-key", Format: "jwt", Type: "at+jwt", Issuer: "https://issuer.example",
+		Name: "pay", Key: "pay-key", Format: "jwt", Type: "pay+jwt", Issuer: "https://issuer.example",
 		Callers:       []CallerRule{{UID: ptr(4242)}, {UID: myUID()}},
 		Audiences:     []string{"https://pay.example", "https://refund.example"},
 		Scopes:        []string{"charge", "refund"},
@@ -87,7 +87,7 @@ func gate(t testing.TB, edits ...func(*Profile)) *Gate {
 		edit(&p)
 	}
 	g, err := New([]Profile{p, {
-		Name: "hidden", Key: "hidden-key", Format: "jwt", Type: "at+jwt", Issuer: "https://issuer.example",
+		Name: "hidden", Key: "hidden-key", Format: "jwt", Type: "pay+jwt", Issuer: "https://issuer.example",
 		Callers: []CallerRule{{UID: ptr(7777)}}, Audiences: []string{"https://hidden.example"}, Subjects: []string{"hidden-subject"}, MaxTTL: time.Minute,
 	}}, options())
 	if err != nil {
@@ -108,7 +108,7 @@ func request(t testing.TB) Request {
 func written() plugins.Grant {
 	at := noon.Truncate(time.Second)
 	return plugins.Grant{
-		Type: "at+jwt", Issuer: "https://issuer.example", TokenID: "id-1", Subject: "svc-till",
+		Type: "pay+jwt", Issuer: "https://issuer.example", TokenID: "id-1", Subject: "svc-till",
 		Audience: []string{"https://pay.example"}, Scope: []string{"charge"},
 		IssuedAt: at, NotBefore: at, Expires: at.Add(5 * time.Minute),
 		Claims: []byte(`{"env":"prod","order":17,"tier":2}`),

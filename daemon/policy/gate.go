@@ -47,7 +47,7 @@ func New(profiles []Profile, o Options) (*Gate, error) {
 		now:      o.Now, rand: o.Rand, skew: cmp.Or(o.Skew, DefaultSkew), serial: o.Serial,
 		issue: issueChecks(), sign: signChecks(), introspect: introspectChecks(), redeem: redeemChecks(), nothing: &profile{},
 	}
-	errs := []error{o.check()}
+	errs := append(sameKind(profiles), o.check())
 	for i, p := range profiles {
 		c, err := compile(p, i)
 		if _, twice := g.profiles[p.Name]; twice {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/signetd/signet/plugins"
+	"github.com/signetd/signet/plugins/strictjson"
 )
 
 // A judgement is one request on its way through the checks. What a check finds
@@ -23,7 +24,8 @@ type judgement struct {
 	permitted string // which Cedar policy allowed, if any was asked
 	merged    []byte // the claims of the grant: the caller's and the fixed ones
 
-	options, extensions map[string]string // of the grant, likewise
+	given               []strictjson.Member // the caller's claims
+	options, extensions map[string]string   // of the grant, likewise
 }
 
 // A check is one rule. judge refuses by returning a Denial; tell says in an

@@ -56,6 +56,7 @@ type Profile struct {
 	Format string // "jwt", "paseto", "ssh", or a third party's
 	Type   string // the token's type; tells apart tokens of different purpose. Of SSH: "user" or "host"
 	Issuer string // none for SSH, whose issuer is the key
+	Kind   Kind   // of a JWT
 
 	Callers   []CallerRule
 	Audiences []string // exact; none for SSH
@@ -67,6 +68,7 @@ type Profile struct {
 	RequiredClaims []string                   // allowed, and never absent
 	FixedClaims    map[string]json.RawMessage // written into every token
 	RequireHolder  bool
+	TrustDomain    string // of a JWT-SVID
 	Conditions     []Condition
 
 	Verifiers []CallerRule // who may ask what a token says, and use a single-use one up
@@ -142,6 +144,7 @@ const (
 	RuleExtensions = "extensions"
 	RuleAssertion  = "assertion"
 	RuleClaims     = "claims"
+	RuleKind       = "kind" // of a JWT
 	RuleHolder     = "holder"
 	RuleConditions = "conditions"
 	RuleVerifier   = "verifier" // Introspect and Redeem
@@ -153,7 +156,7 @@ func Rules() []string {
 	return []string{
 		RuleProfile, RuleCaller, RuleIssuer, RuleType, RuleSubject, RuleAudience, RuleScope, RuleTokenID,
 		RuleIssuedAt, RuleExpires, RuleNotBefore, RuleLifetime, RuleSerial, RulePrincipals, RuleOptions, RuleExtensions,
-		RuleAssertion, RuleClaims, RuleHolder, RuleConditions, RuleVerifier, RuleSingleUse,
+		RuleAssertion, RuleClaims, RuleKind, RuleHolder, RuleConditions, RuleVerifier, RuleSingleUse,
 	}
 }
 

@@ -50,7 +50,32 @@ func breaks(p Profile, g plugins.Grant, c peer.Caller) string {
 	case p.RequireHolder && g.Holder.Kind == "", g.Holder.Kind == "" && g.Holder.Value != "":
 		return "holder"
 	}
-	return breaksClaims(p, g.Claims)
+	if how := breaksClaims(p, g.Claims); how != "" {
+		return how
+	}
+	return breaksKind(p, g)
+}
+
+// breaksKind says how a grant breaks its kind.
+func breaksKind(p Profile, g plugins.Grant) string {
+	var claims struct {
+		ClientID string      `json:"client_id"`
+		AuthTime json.Number `json:"auth_time"`
+	}
+	if len(g.Claims) > 0 && json.Unmarshal(g.Claims, &claims) != nil {
+		return "claims of its kind"
+	}
+	at, err := claims.AuthTime.Int64()
+	switch {
+	case p.Format != "jwt":
+	case p.Type == "at+jwt" && claims.ClientID == "":
+		return "no client"
+	case p.Kind == KindAuthentication && (err != nil || at <= 0 || at > noon.Unix()+5 || len(g.Scope) > 0):
+		return "no time of authentication"
+	case p.Kind == KindSVID && (!strings.HasPrefix(g.Subject, "spiffe://d/") || strings.HasSuffix(g.Subject, "/") || strings.Contains(g.Subject, "..")):
+		return "no SPIFFE ID"
+	}
+	return ""
 }
 
 func maxTime(a, b time.Time) time.Time {
@@ -167,8 +192,13 @@ func breaksClaims(p Profile, claims []byte) string {
 		}
 		delete(got, name)
 	}
+	for _, name := range p.RequiredClaims {
+		if _, there := got[name]; !there {
+			return "required claim " + name
+		}
+	}
 	for name := range got {
-		if !contains(p.AllowedClaims, name) {
+		if !contains(p.AllowedClaims, name) && !contains(p.RequiredClaims, name) {
 			return "claim " + name
 		}
 	}
@@ -202,7 +232,13 @@ func anyProfile(t *rapid.T, uid uint32) Profile {
 	if rapid.Bool().Draw(t, "fixed") {
 		p.FixedClaims = map[string]json.RawMessage{"env": json.RawMessage(`"prod"`)}
 	}
-	switch rapid.SampledFrom([]string{"jwt", "jwt", "paseto", "ssh"}).Draw(t, "format") {
+	switch rapid.SampledFrom([]string{"jwt", "access", "authentication", "svid", "paseto", "ssh"}).Draw(t, "format") {
+	case "access":
+		p.Type, p.RequiredClaims = "at+jwt", []string{"client_id"}
+	case "authentication":
+		p.Kind, p.Scopes, p.RequiredClaims = KindAuthentication, nil, []string{"auth_time"}
+	case "svid":
+		p.Kind, p.Type, p.TrustDomain, p.Subjects = KindSVID, "JWT", "d", []string{"spiffe://d/*"}
 	case "paseto":
 		p.Format, p.AllowAssertion = "paseto", rapid.Bool().Draw(t, "assertion")
 		if !p.AllowAssertion && rapid.Bool().Draw(t, "fixed assertion") {
@@ -236,7 +272,7 @@ func anyCertificate(t *rapid.T, p *Profile) {
 // certificateOf makes a request one for a certificate that p allows, in which
 // each field may be anything else.
 func certificateOf(t *rapid.T, p Profile, r *Request) {
-	wild := func(field string) bool { return rapid.IntRange(0, 9).Draw(t, "wild "+field) == 0 }
+	wild := func(field string) bool { return rapid.IntRange(0, 24).Draw(t, "wild "+field) == 0 }
 	if p.Format == "ssh" && !wild("certificate") {
 		r.Audience, r.Scope, r.Claims = nil, nil, nil
 		r.Principals = []string{strings.ReplaceAll(rapid.SampledFrom(p.Principals).Draw(t, "principal"), "*", "x")}
@@ -277,7 +313,7 @@ func anyRequest(t *rapid.T, p Profile, c peer.Caller) Request {
 	if p.RequireHolder {
 		r.Holder = plugins.Holder{Kind: "jkt", Value: thumbprint}
 	}
-	wild := func(field string) bool { return rapid.IntRange(0, 9).Draw(t, "wild "+field) == 0 }
+	wild := func(field string) bool { return rapid.IntRange(0, 24).Draw(t, "wild "+field) == 0 }
 	if wild("who") {
 		r.Caller = rapid.SampledFrom([]peer.Caller{{}, peer.Hypothetical(c.UID(), c.GID(), "", "")}).Draw(t, "who")
 	}
@@ -301,6 +337,17 @@ func anyRequest(t *rapid.T, p Profile, c peer.Caller) Request {
 		r.Holder.Value = rapid.SampledFrom([]string{"", thumbprint, "x"}).Draw(t, "value")
 	}
 	r.Claims = []byte(anyClaims(t))
+	if len(p.RequiredClaims) > 0 && !wild("required claims") {
+		r.Claims = []byte(`{"` + p.RequiredClaims[0] + `":` + map[string]string{"client_id": `"x"`, "auth_time": "1"}[p.RequiredClaims[0]] + `}`)
+	}
+	if len(p.RequiredClaims) > 0 && rapid.IntRange(0, 4).Draw(t, "wild value") == 0 {
+		r.Claims = []byte(rapid.SampledFrom([]string{
+			`{"client_id":"x"}`, `{"client_id":""}`, `{"client_id":1}`, `{"auth_time":1}`, `{"auth_time":-1}`, `{"auth_time":1741176100}`, `{"auth_time":"x"}`,
+		}).Draw(t, "required"))
+	}
+	if p.Kind == KindSVID && wild("id") {
+		r.Subject = rapid.SampledFrom([]string{"spiffe://d/", "spiffe://d/a/../b", "spiffe://e/a", "spiffe://d"}).Draw(t, "id")
+	}
 	certificateOf(t, p, &r)
 	return r
 }
@@ -440,7 +487,7 @@ func TestNoWrittenApprovalBreaksItsProfile(t *testing.T) {
 		for range 20 {
 			r := anyRequest(t, p, me)
 			w := plugins.Grant{
-				Type: "t", Issuer: "i", TokenID: "id", Subject: r.Subject, Audience: r.Audience, Scope: r.Scope,
+				Type: p.Type, Issuer: "i", TokenID: "id", Subject: r.Subject, Audience: r.Audience, Scope: r.Scope,
 				Holder: r.Holder, Claims: r.Claims, IssuedAt: second, NotBefore: second, Expires: second.Add(r.TTL),
 			}
 			if len(w.Claims) == 0 && p.FixedClaims != nil {
@@ -450,7 +497,7 @@ func TestNoWrittenApprovalBreaksItsProfile(t *testing.T) {
 			if p.Format == "ssh" {
 				writeCertificate(t, p, &w)
 			}
-			if rapid.Bool().Draw(t, "otherwise") {
+			if rapid.IntRange(0, 3).Draw(t, "otherwise") == 0 {
 				rapid.SampledFrom(writings).Draw(t, "writing")(&w)
 			}
 			a, err := g.ApproveWritten(t.Context(), r.Caller, r.Profile, w)

@@ -27,6 +27,7 @@ func signChecks() []check {
 		{RuleExtensions, (*judgement).judgeExtensions, (*judgement).tellExtensions},
 		{RuleAssertion, (*judgement).judgeAssertion, (*judgement).tellAssertion},
 		{RuleClaims, (*judgement).judgeWrittenClaims, (*judgement).tellClaims},
+		{RuleKind, (*judgement).judgeKind, (*judgement).tellKind},
 		{RuleHolder, (*judgement).judgeHolder, (*judgement).tellHolder},
 		{RuleConditions, (*judgement).judgeConditions, (*judgement).tellConditions},
 	}

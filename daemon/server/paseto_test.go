@@ -21,7 +21,7 @@ import (
 func pasetoRig(t *testing.T, alg signers.Algorithm) *rig {
 	t.Helper()
 	kid := func(_ string, pub crypto.PublicKey) (string, error) { return paseto.Kid(pub) }
-	return newRigOf(t, shape{"paseto", "at+paseto", alg, paseto.New(), paseto.NewInspector(), kid})
+	return newRigOf(t, shape{"paseto", "at+paseto", alg, paseto.New(), paseto.NewInspector(), kid, nil})
 }
 
 func (r *rig) issuePASETO() (client.Token, error) {

@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
@@ -88,7 +89,7 @@ func must[T any](t *testing.T) func(T, error) T {
 
 func newRig(t *testing.T, rights ...server.Right) *rig {
 	t.Helper()
-	return newRigOf(t, shape{"jwt", "at+jwt", signers.ECDSAP256, jwt.New(), jwt.NewInspector(), nil}, rights...)
+	return newRigOf(t, shape{"jwt", "at+jwt", signers.ECDSAP256, jwt.New(), jwt.NewInspector(), nil, clientCI}, rights...)
 }
 
 // A shape is the format of a rig's one profile.
@@ -98,7 +99,11 @@ type shape struct {
 	issuer      plugins.Issuer
 	inspector   plugins.Inspector
 	kid         func(string, crypto.PublicKey) (string, error)
+	fixed       map[string]json.RawMessage // claims
 }
+
+// clientCI is what an access token needs beside the registered claims.
+var clientCI = map[string]json.RawMessage{"client_id": json.RawMessage(`"ci"`)}
 
 func newRigOf(t *testing.T, s shape, rights ...server.Right) *rig {
 	t.Helper()
@@ -112,6 +117,7 @@ func newRigOf(t *testing.T, s shape, rights ...server.Right) *rig {
 		Callers: []policy.CallerRule{{UID: &uid}}, Audiences: []string{"https://api.example"},
 		Scopes: []string{"read"}, Subjects: []string{"ci/*"}, MaxTTL: 15 * time.Minute,
 		AllowAssertion: s.format == "paseto",
+		FixedClaims:    s.fixed,
 	}}, policy.Options{Now: r.clock, Rand: rand.Reader}))
 	r.backend = must[*softkey.Backend](t)(softkey.Open(t.Context(), softkey.Options{}))
 	store := must[*filestore.Store](t)(filestore.Open(filepath.Join(dir, "keyring"), filestore.Options{}))
@@ -190,7 +196,7 @@ func (r *rig) body(replace ...string) []byte {
 	}
 	now := r.now.Load()
 	text := strings.NewReplacer(replace...).Replace(fmt.Sprintf(
-		`{"alg":"ES256","kid":"%s","typ":"at+jwt"}.{"aud":"https://api.example","exp":%d,"iat":%d,"iss":"https://signet.example","jti":"j-1","scope":"read","sub":"ci/7"}`,
+		`{"alg":"ES256","kid":"%s","typ":"at+jwt"}.{"aud":"https://api.example","client_id":"ci","exp":%d,"iat":%d,"iss":"https://signet.example","jti":"j-1","scope":"read","sub":"ci/7"}`,
 		kid, now+300, now))
 	header, claims, _ := strings.Cut(text, ".{")
 	enc := base64.RawURLEncoding

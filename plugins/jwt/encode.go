@@ -33,6 +33,9 @@ func (issuer) Prepare(_ context.Context, g plugins.Grant, k plugins.VerifyingKey
 	if err := carries(g, k); err != nil {
 		return plugins.Draft{}, err
 	}
+	if vague := []string{"jwt", "jose"}; alg == "EdDSA" && slices.Contains(vague, strings.ToLower(g.Type)) {
+		return plugins.Draft{}, fmt.Errorf("jwt: typ %s does not go with EdDSA: %w", g.Type, plugins.ErrRefused)
+	}
 	claims, err := claims(g)
 	if err != nil {
 		return plugins.Draft{}, err
@@ -57,7 +60,7 @@ func carries(g plugins.Grant, k plugins.VerifyingKey) error {
 		what string
 	}{
 		{k.ID != "", "kid is missing"},
-		{g.Type != "", "typ is missing"},
+		{g.Type != "" && !strings.HasPrefix(strings.ToLower(g.Type), "application/"), "typ is missing, or begins with application/"},
 		{g.Issuer != "", "iss is missing"},
 		{g.Subject != "", "sub is missing"},
 		{g.TokenID != "", "jti is missing"},
@@ -93,7 +96,7 @@ func claims(g plugins.Grant) ([]byte, error) {
 		members = append(members, strictjson.Member{Name: "cnf", Value: cnf})
 	}
 	if len(g.Claims) == 0 {
-		return strictjson.Join(members), nil
+		return strictjson.Join(members), needsClient(g.Type, nil)
 	}
 	more, err := strictjson.Object(g.Claims, strictjson.Limits{Reserved: registered})
 	if err != nil {
@@ -104,7 +107,16 @@ func claims(g plugins.Grant) ([]byte, error) {
 			return nil, fmt.Errorf("jwt: claim %q is not a further claim: %w", m.Name, plugins.ErrRefused)
 		}
 	}
-	return strictjson.Join(append(members, more...)), nil
+	return strictjson.Join(append(members, more...)), needsClient(g.Type, more)
+}
+
+// needsClient refuses an access token that names no client (RFC 9068 section 2.2).
+func needsClient(typ string, more []strictjson.Member) error {
+	i := slices.IndexFunc(more, func(m strictjson.Member) bool { return m.Name == "client_id" })
+	if strings.EqualFold(typ, "at+jwt") && (i < 0 || string(more[i].Value) == `""` || more[i].Value[0] != '"') {
+		return fmt.Errorf("jwt: an access token needs client_id, a text: %w", plugins.ErrRefused)
+	}
+	return nil
 }
 
 func text(name, value string) strictjson.Member {

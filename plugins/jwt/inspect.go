@@ -53,7 +53,7 @@ type heading struct{ alg, kid, typ string }
 
 func readHeading(raw []byte) (heading, error) {
 	var h heading
-	members, err := strictjson.Object(raw, strictjson.Limits{Bytes: maxHeader, Depth: 1, Members: 3})
+	members, err := strictjson.Object(raw, strictjson.Limits{Bytes: maxHeader, Depth: 1, Members: 8})
 	if err != nil {
 		return h, refuse("header: %w", err)
 	}
@@ -61,14 +61,14 @@ func readHeading(raw []byte) (heading, error) {
 	for _, m := range members {
 		to, ok := fields[m.Name]
 		if !ok {
-			return h, refuse("header: a member other than alg, kid and typ")
+			return h, refuse("header: a member other than alg, kid and typ (RFC 8725 section 3.10)")
 		}
 		if *to, ok = m.Text(); !ok || *to == "" {
 			return h, refuse("header: %s is not a string with something in it", m.Name)
 		}
 	}
 	if h.alg == "" || h.kid == "" || h.typ == "" {
-		return h, refuse("header: alg, kid and typ are all needed")
+		return h, refuse("header: alg, kid and typ are all needed (RFC 8725 section 3.11)")
 	}
 	return h, nil
 }
@@ -102,12 +102,28 @@ func (inspector) Inspect(tbs []byte, k plugins.VerifyingKey) (plugins.Grant, err
 		return plugins.Grant{}, err
 	}
 	if h.alg != alg {
-		return plugins.Grant{}, refuse("header: alg is not %s, the key's own", alg)
+		return plugins.Grant{}, refuse("header: alg is not %s, the key's own (RFC 8725 section 3.1)", alg)
 	}
 	if h.kid != k.ID {
-		return plugins.Grant{}, refuse("header: kid is not the key's own")
+		return plugins.Grant{}, refuse("header: kid is not the key's own (RFC 8725 section 3.10)")
+	}
+	if err := typed(h); err != nil {
+		return plugins.Grant{}, err
 	}
 	return readClaims(rawClaims, h.typ)
+}
+
+// typed refuses a typ that is another text for a known one, and an algorithm
+// that those who expect the typ do not take: JWT and JOSE are a JWT-SVID's
+// (SPIFFE JWT-SVID section 2), or a Kubernetes service account token's.
+func typed(h heading) error {
+	if len(h.typ) > 12 && strings.EqualFold(h.typ[:12], "application/") {
+		return refuse("header: typ begins with application/, which is left out (RFC 7515 section 4.1.9)")
+	}
+	if h.alg == "EdDSA" && (strings.EqualFold(h.typ, "JWT") || strings.EqualFold(h.typ, "JOSE")) {
+		return refuse("header: typ %s does not go with EdDSA\nhint: a typ of your own does (RFC 8725 section 3.11)", h.typ)
+	}
+	return nil
 }
 
 // readClaims reads a payload: every claim that a Grant has a field for, and
@@ -129,7 +145,24 @@ func readClaims(raw []byte, typ string) (plugins.Grant, error) {
 	if len(more) > 0 {
 		g.Claims = strictjson.Join(more)
 	}
-	return g, complete(g)
+	if err := complete(g); err != nil {
+		return g, err
+	}
+	return g, access(g.Type, more)
+}
+
+// access wants of an access token what RFC 9068 section 2.2 does, beside what
+// every token has.
+func access(typ string, more []strictjson.Member) error {
+	if !strings.EqualFold(typ, "at+jwt") {
+		return nil
+	}
+	for _, m := range more {
+		if client, ok := m.Text(); m.Name == "client_id" && ok && client != "" {
+			return nil
+		}
+	}
+	return refuse("claims: client_id is missing, or no text\nhint: an access token, typ at+jwt, names its client (RFC 9068 section 2.2)")
 }
 
 // complete wants what no token goes without (B5).

@@ -38,7 +38,7 @@ func grant() plugins.Grant {
 		Type: "at+jwt", Issuer: "https://signet.example", TokenID: "aZ09-_", Subject: "ci/build \"7\" é",
 		Audience: []string{"https://api.example", "https://b.example"}, Scope: []string{"read", "write"},
 		IssuedAt: issued, NotBefore: issued, Expires: issued.Add(5 * time.Minute),
-		Holder: plugins.Holder{Kind: "jkt", Value: thumb}, Claims: []byte(`{"nested":{"a":[1,true]},"team":"core"}`),
+		Holder: plugins.Holder{Kind: "jkt", Value: thumb}, Claims: []byte(`{"client_id":"ci","nested":{"a":[1,true]},"team":"core"}`),
 	}
 }
 

@@ -41,7 +41,7 @@ func isolated(t *testing.T) (*trial, *shim.Shim) {
 			"\n      isolation: process\n      hang_after: 1s\n      pin: {file: "+filepath.Join(dir, "pin")+"}\n",
 		"\nprofiles:\n", "  - {name: hsm, backend: hsm, algorithm: ecdsa-p256-sha256, format: jwt}\n\nprofiles:\n"+
 			"  - {name: hsm, key: hsm, issuer: https://signet.example, type: at+jwt, callers: [{uid: "+uid()+
-			"}], audiences: [https://api.example], subjects: [\"demo/*\"], max_ttl: 15m}\n")
+			"}], audiences: [https://api.example], subjects: [\"demo/*\"], max_ttl: 15m, claims: {fixed: {client_id: hsm}}}\n")
 	t.Cleanup(s.Clear)
 	return tr, s
 }

@@ -49,6 +49,7 @@ profiles:
     scopes: [read, write]
     subjects: ["demo/*"]
     max_ttl: 15m
+    claims: {fixed: {client_id: demo}}
   - name: payroll
     key: demo
     issuer: https://signet.example
@@ -57,6 +58,7 @@ profiles:
     audiences: [https://payroll.example]
     subjects: ["payroll/*"]
     max_ttl: 5m
+    claims: {fixed: {client_id: payroll}}
 admins:
   - {uid: {{.UID}}, rights: [view, rotate, policy]}
 `))

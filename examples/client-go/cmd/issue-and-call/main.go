@@ -59,7 +59,7 @@ func write(k client.PublicKey, now time.Time) ([]byte, error) {
 		return nil, err
 	}
 	payload, err := json.Marshal(map[string]any{
-		"iss": "https://signet.example", "sub": "demo/example", "aud": "https://api.example",
+		"iss": "https://signet.example", "sub": "demo/example", "aud": "https://api.example", "client_id": "demo",
 		"iat": now.Unix(), "exp": now.Add(time.Minute).Unix(), "jti": fmt.Sprint("example-", now.UnixNano()),
 	})
 	if err != nil {
