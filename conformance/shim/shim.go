@@ -80,17 +80,18 @@ type Fault struct {
 	Action   Action
 	Code     uint // CKR_*, of Fail; a number of sessions, of Limit
 	Delay    time.Duration
-	Skip     int // calls that are left alone first
-	Times    int // calls that meet it; 0: until it is cleared
+	Skip     int  // calls that are left alone first
+	Times    int  // calls that meet it; 0: until it is cleared
+	Slot     uint // only calls about the token in this slot, by a session or by its number; 0: all
 }
 
 // fault and control are the file's layout: fault_t and control_t in module/shim.c.
 type fault struct {
-	active                               atomic.Uint32
-	function, when, action, code, unused uint32
-	delay                                uint64
-	skip, times                          int64
-	seen                                 atomic.Int64
+	active                             atomic.Uint32
+	function, when, action, code, slot uint32
+	delay                              uint64
+	skip, times                        int64
+	seen                               atomic.Int64
 }
 
 type control struct {
@@ -179,6 +180,7 @@ func (s *Shim) Set(faults ...Fault) {
 		to := &s.control.faults[i]
 		to.function = number(f.Function)
 		to.when, to.action, to.code = uint32(f.When), uint32(f.Action), uint32(f.Code) //nolint:gosec // CKR_* have 32 bits
+		to.slot = uint32(f.Slot)                                                       //nolint:gosec // as much of it as the shim compares
 		to.delay, to.skip, to.times = uint64(f.Delay), int64(f.Skip), int64(f.Times)   //nolint:gosec // no delay is negative
 		to.seen.Store(0)
 		to.active.Store(1) // last: the other end reads it first
@@ -195,6 +197,35 @@ func (s *Shim) Clear() {
 // Calls says how often a function was called since the shim was made.
 func (s *Shim) Calls(function string) int {
 	return int(s.control.calls[number(function)].Load()) //nolint:gosec // no test calls so often
+}
+
+// A Drill is a fault that a back-end should be over soon after its end.
+type Drill struct {
+	Name string
+	Fault
+}
+
+// Begin begins it, and returns what ends it.
+func (s *Shim) Begin(d Drill) (end func()) {
+	s.Set(d.Fault)
+	return s.Clear
+}
+
+// Drills are what modules have been seen to do, one of each kind: a sample for
+// suites that run on any module.
+func Drills() []Drill {
+	return []Drill{
+		{"a call hangs", Fault{Function: "C_Sign", Action: Hang}},
+		{"a signature is cut", Fault{Function: "C_Sign", When: After, Action: Short, Times: 1}},
+		{"a signature is spoilt", Fault{Function: "C_Sign", Action: Corrupt, Times: 1}},
+		{"an operation sticks", Fault{Function: "C_SignInit", Action: Stick, Times: 1}},
+		{"another key signs", Fault{Function: "C_SignInit", Action: SwapKey, Times: 1}},
+		{"sessions are dropped", Fault{Function: "C_SignInit", Action: DropSessions, Times: 1}},
+		{"the device fails", Fault{Function: "C_Sign", Action: Fail, Code: 0x30}}, // CKR_DEVICE_ERROR
+		{"the login is lost", Fault{Function: "C_SignInit", Action: Logout, Times: 1}},
+		{"the module forgot that it is one", Fault{Function: "C_OpenSession", Action: Fail, Code: 0x190}},
+		{"the token is away", Fault{Function: "C_SignInit", Action: Fail, Code: 0xe0}}, // CKR_TOKEN_NOT_PRESENT
+	}
 }
 
 // number is a function's place in the list.

@@ -40,13 +40,17 @@ static long long monotonic(void) {
 
 static long long batch_began(sign_batch_t *b) { return __atomic_load_n(&b->began, __ATOMIC_RELAXED); }
 
-static function_list *load(const char *path, const char **why) {
-	function_list *list = NULL;
+// The same library by another path is the same handle.
+static void *open_library(const char *path, const char **why) {
 	void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	if (lib == NULL) { *why = dlerror(); return NULL; }
+	if (lib == NULL) *why = dlerror();
+	return lib;
+}
+
+static function_list *functions(void *lib) {
+	function_list *list = NULL;
 	ck_ulong (*get)(function_list **) = (ck_ulong (*)(function_list **))dlsym(lib, "C_GetFunctionList");
-	if (get == NULL || get(&list) != 0) { *why = "C_GetFunctionList failed"; return NULL; }
-	return list;
+	return get != NULL && get(&list) == 0 ? list : NULL;
 }
 
 static ck_ulong login(function_list *l, ck_ulong session, const unsigned char *pin, ck_ulong length) {
@@ -108,7 +112,8 @@ import (
 // A module is a loaded vendor library. A process may initialise it only once,
 // and one C_Finalize ends it for everybody, so each has one owner here.
 type module struct {
-	path string
+	path string           // by which it was asked for first
+	lib  unsafe.Pointer   // the loader's handle
 	args string           // C_Initialize's reserved argument
 	ctx  *pkcs11.Ctx      // for everything but the hot path
 	list *C.function_list // for signing and login
@@ -130,49 +135,60 @@ type module struct {
 const wholeGate = 1 << 30
 
 // modules are those that are loaded. A module is a fact of the process, not of
-// a back-end, and so is this table.
+// a back-end, and so is this table. It goes by the loader's handle: two paths
+// may lead to one library, which still is initialised once.
 var modules = struct {
 	sync.Mutex
-	byPath map[string]*module
-}{byPath: map[string]*module{}}
+	loaded map[unsafe.Pointer]*module
+}{loaded: map[unsafe.Pointer]*module{}}
 
 // acquire loads and initialises a module, or shares it.
 func acquire(path, args string) (*module, error) {
 	modules.Lock()
 	defer modules.Unlock()
-	if m, ok := modules.byPath[path]; ok {
+	lib, err := openLibrary(path)
+	if err != nil {
+		return nil, err
+	}
+	if m, ok := modules.loaded[lib]; ok {
 		if m.args != args {
 			return nil, fmt.Errorf("pkcs11: module %q is loaded with other initialize_args: %w\nhint: a module is initialised once for all its tokens: write the same for each", path, signers.ErrUnsupported)
 		}
 		m.users++
 		return m, nil
 	}
-	m, err := load(path, args)
+	m, err := load(path, lib, args)
 	if err != nil {
 		return nil, err
 	}
-	modules.byPath[path] = m
+	modules.loaded[lib] = m
 	return m, nil
 }
 
-func load(path, args string) (*module, error) {
-	ctx := pkcs11.New(path)
-	if ctx == nil {
-		return nil, fmt.Errorf("pkcs11: module %q: %w\nhint: check the path, and that it is built for this machine", path, errLoad)
-	}
-	// The same library again: dlopen counts, and gives the same one.
+// openLibrary has a library loaded. It stays: some leave threads in it behind.
+func openLibrary(path string) (unsafe.Pointer, error) {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
 	var why *C.char
-	list := C.load(name, &why)
-	if list == nil {
-		return nil, fmt.Errorf("pkcs11: module %q: %w: %s", path, errLoad, C.GoString(why))
+	lib := C.open_library(name, &why)
+	if lib == nil {
+		return nil, fmt.Errorf("pkcs11: module %q: %w: %s\nhint: check the path, and that it is built for this machine", path, errLoad, C.GoString(why))
+	}
+	return lib, nil
+}
+
+func load(path string, lib unsafe.Pointer, args string) (*module, error) {
+	ctx := pkcs11.New(path)
+	list := C.functions(lib)
+	if ctx == nil || list == nil {
+		return nil, fmt.Errorf("pkcs11: module %q: %w: C_GetFunctionList failed\nhint: it is no PKCS #11 module", path, errLoad)
 	}
 	m := &module{
-		path: path, args: args, ctx: ctx, list: list, users: 1, tokens: map[string]*sync.Mutex{},
+		path: path, lib: lib, args: args, ctx: ctx, list: list, users: 1, tokens: map[string]*sync.Mutex{},
 		gate: semaphore.NewWeighted(wholeGate),
 	}
 	if err := m.initialise(); err != nil {
+		ctx.Destroy()
 		return nil, fmt.Errorf("pkcs11: module %q: %w", path, err)
 	}
 	return m, nil
@@ -223,7 +239,7 @@ func (m *module) release() error {
 	if m.users--; m.users > 0 {
 		return nil
 	}
-	delete(modules.byPath, m.path)
+	delete(modules.loaded, m.lib)
 	err := m.ctx.Finalize()
 	m.ctx.Destroy()
 	if err != nil && !is(err, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {

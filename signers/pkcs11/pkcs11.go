@@ -268,14 +268,14 @@ const makeTimeout = 2 * time.Minute
 // with is once, and again on a fresh session after an error that it may mend.
 // f must be fit to be repeated.
 func (b *Backend) with(ctx context.Context, f func(*session) error) error {
-	pause := pauseMin
+	pause, good := pauseMin, b.module.good.Load()
 	for try := 0; ; try++ {
 		err := b.once(ctx, f)
 		if err == nil || final(err) || errors.Is(err, signers.ErrNotFound) || try == 3 {
 			return err
 		}
 		if try == 2 {
-			b.renew() //nolint:contextcheck // sessions outlive who opens or mends them
+			b.renew(good) //nolint:contextcheck // sessions outlive who opens or mends them
 		}
 		select {
 		case <-time.After(pause):

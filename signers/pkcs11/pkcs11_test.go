@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/signetd/signet/conformance"
+	"github.com/signetd/signet/conformance/shim"
 	"github.com/signetd/signet/conformance/signertest"
 	"github.com/signetd/signet/conformance/softhsm"
 	"github.com/signetd/signet/signers"
@@ -16,11 +17,14 @@ import (
 )
 
 // token is one SoftHSM token for the whole package: the module reads where it
-// is when it is loaded, and then never again.
+// is when it is loaded, and then never again. A second is beside it.
 var (
 	token    softhsm.Token
 	tokenErr error
 )
+
+// second is the label of the token beside it, which has the same PIN.
+const second = "signet-second"
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "signet-pkcs11-")
@@ -28,7 +32,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	if token, tokenErr = softhsm.Make(filepath.Join(dir, "hsm")); tokenErr == nil {
-		tokenErr = os.Setenv("SOFTHSM2_CONF", token.Conf)
+		tokenErr = errors.Join(token.Init(second), os.Setenv("SOFTHSM2_CONF", token.Conf))
 	}
 	code := m.Run()
 	_ = os.RemoveAll(dir)
@@ -78,10 +82,20 @@ func algorithms() []signers.Algorithm {
 
 func TestThePromisesOfABackend(t *testing.T) {
 	need(t)
+	s, err := shim.Make(t.TempDir(), token.Module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config()
+	cfg.Module = s.Module
+	var faults []signertest.Fault
+	for _, d := range shim.Drills() {
+		faults = append(faults, signertest.Fault{Name: d.Name, Begin: func() func() { return s.Begin(d) }})
+	}
 	conformance.Run(t, signertest.Checks(algorithms()...), func(t *testing.T) signertest.Subject {
 		return signertest.Subject{
-			Backend: open(t, config()),
-			Reopen:  func() (signers.Backend, error) { return pkcs11.Open(context.Background(), config()) },
+			Backend: open(t, cfg), Faults: faults,
+			Reopen: func() (signers.Backend, error) { return pkcs11.Open(context.Background(), cfg) },
 		}
 	})
 }

@@ -24,14 +24,23 @@ import (
 //
 // The first three are taken at once, by whoever met the error. Then those who
 // wait are tried again after a pause that doubles, and every second pause ends
-// with the fourth, as long as nothing on the module signs. Callers see a delay
-// until their deadline. A PIN that was refused is never tried again.
+// with the fourth, as long as nothing on the module signs. Where another token
+// of the module does, the fourth waits, longer each time: it costs that token a
+// pause. Callers see a delay until their deadline. A PIN that was refused is
+// never tried again.
 
 // Pauses of the ladder. Service is to be back within two seconds of the end of
 // a fault, so the longest leaves room for two.
 const (
 	pauseMin = 10 * time.Millisecond
 	pauseMax = 500 * time.Millisecond
+)
+
+// How long a token that fails waits for the fourth rung while others sign: at
+// first, and at most.
+const (
+	othersMin = time.Second
+	othersMax = time.Minute
 )
 
 // hopeless is what no fresh session mends, beside what [meaning] has.
@@ -60,6 +69,8 @@ type ladder struct {
 	falls int // in a row
 	since time.Time
 	last  error
+	next  time.Time         // when the fourth rung is worth a pause of others
+	wait  time.Duration     // from then to the time after
 	steps [len(rungs)]int64 // how often each rung was taken
 }
 
@@ -87,7 +98,23 @@ func (l *ladder) fell(why error, now time.Time) {
 func (l *ladder) rose() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.falls = 0
+	l.falls, l.wait = 0, 0
+}
+
+// mayDisturb reports whether the fourth rung may be taken although others sign.
+// Some modules find a token again in no other way.
+func (l *ladder) mayDisturb(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wait == 0 {
+		l.wait, l.next = othersMin, now.Add(othersMin)
+	}
+	if now.Before(l.next) {
+		return false
+	}
+	l.wait = min(2*l.wait, othersMax)
+	l.next = now.Add(l.wait)
+	return true
 }
 
 func (l *ladder) took(rung int) {
@@ -113,8 +140,8 @@ func (b *Backend) climb() {
 		case <-b.ctx.Done():
 		}
 		now := b.module.good.Load()
-		if now == good && step%2 == 1 && b.ladder.down() {
-			b.renew()
+		if step%2 == 1 && b.ladder.down() {
+			b.renew(good)
 		}
 		good = now
 		n := 1 // a probe
@@ -128,8 +155,11 @@ func (b *Backend) climb() {
 	}
 }
 
-// renew takes the fourth rung.
-func (b *Backend) renew() {
+// renew takes the fourth rung, if nothing on the module has signed since good.
+func (b *Backend) renew(good int64) {
+	if b.module.good.Load() != good && !b.ladder.mayDisturb(b.cfg.Now()) {
+		return
+	}
 	life := b.module.life.Load()
 	ctx, cancel := context.WithTimeout(b.ctx, 2*time.Second)
 	defer cancel()

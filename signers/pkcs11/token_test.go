@@ -33,11 +33,7 @@ func outsider(t *testing.T, label string, change *raw.Attribute) {
 	if err := ctx.Initialize(); err != nil && !errors.Is(err, raw.Error(raw.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
 		t.Fatal(err)
 	}
-	slots, err := ctx.GetSlotList(true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ctx.OpenSession(slots[0], raw.CKF_SERIAL_SESSION|raw.CKF_RW_SESSION)
+	s, err := ctx.OpenSession(slotOf(t, ctx, token.Label), raw.CKF_SERIAL_SESSION|raw.CKF_RW_SESSION)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,6 +59,22 @@ func outsider(t *testing.T, label string, change *raw.Attribute) {
 	if _, _, err := ctx.GenerateKeyPair(s, []*raw.Mechanism{raw.NewMechanism(raw.CKM_EC_KEY_PAIR_GEN, nil)}, public, private); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// slotOf is where a token is.
+func slotOf(t *testing.T, ctx *raw.Ctx, label string) uint {
+	t.Helper()
+	slots, err := ctx.GetSlotList(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, slot := range slots {
+		if info, err := ctx.GetTokenInfo(slot); err == nil && info.Label == label {
+			return slot
+		}
+	}
+	t.Fatalf("no token %q", label)
+	return 0
 }
 
 func TestAKeyThatIsNotAsOursIsRefused(t *testing.T) {

@@ -26,7 +26,7 @@ typedef struct { unsigned char major, minor; any_fn fn[FUNCTIONS]; } function_li
 // The layout is shim.go's: control and fault there.
 typedef struct {
 	_Atomic uint32_t active;
-	uint32_t function, when, action, code, unused;
+	uint32_t function, when, action, code, slot;
 	uint64_t delay; // nanoseconds
 	int64_t skip, times;
 	_Atomic int64_t seen;
@@ -36,8 +36,8 @@ typedef struct { fault_t faults[FAULTS]; _Atomic uint64_t calls[FUNCTIONS]; } co
 enum { BEFORE, AFTER };
 enum { FAIL = 1, WAIT, HANG, CRASH, CORRUPT, ZERO, SHORT_SIGNATURE, SWAP_KEY, DROP_SESSIONS, LOGOUT, STICK, LIMIT };
 enum { // places in the function list
-	fn_Finalize = 1, fn_GetFunctionList = 3, fn_OpenSession = 12, fn_CloseSession = 13, fn_GetSessionInfo = 15, fn_Logout = 19,
-	fn_FindObjectsInit = 26, fn_FindObjects = 27, fn_FindObjectsFinal = 28, fn_SignInit = 42, fn_Sign = 43
+	fn_Finalize = 1, fn_GetFunctionList = 3, fn_GetSlotInfo = 5, fn_InitToken = 9, fn_OpenSession = 12, fn_CloseSession = 13,
+	fn_CloseAllSessions = 14, fn_GetSessionInfo = 15, fn_Logout = 19, fn_FindObjectsInit = 26, fn_FindObjects = 27, fn_FindObjectsFinal = 28, fn_SignInit = 42, fn_Sign = 43
 };
 enum { ANY = 0xffffffff };
 
@@ -49,13 +49,23 @@ static function_list *real, ours;
 static pthread_rwlock_t gate = PTHREAD_RWLOCK_INITIALIZER;
 
 static pthread_mutex_t list = PTHREAD_MUTEX_INITIALIZER;
-static ulong_t sessions[SESSIONS];
+static ulong_t sessions[SESSIONS], slots[SESSIONS];
 
-static void note_session(ulong_t from, ulong_t to) {
+static void note_session(ulong_t from, ulong_t to, ulong_t slot) {
 	pthread_mutex_lock(&list);
 	for (int i = 0; i < SESSIONS; i++)
-		if (sessions[i] == from) { sessions[i] = to; break; }
+		if (sessions[i] == from) { sessions[i] = to; slots[i] = slot; break; }
 	pthread_mutex_unlock(&list);
+}
+
+// concerns reports whether a call whose first argument is a is about a slot.
+static int concerns(int fn, ulong_t a, uint32_t slot) {
+	if ((fn >= fn_GetSlotInfo && fn <= fn_InitToken) || fn == fn_OpenSession || fn == fn_CloseAllSessions) return (uint32_t)a == slot;
+	int found = 0;
+	pthread_mutex_lock(&list);
+	for (int i = 0; i < SESSIONS && !found; i++) found = a && sessions[i] == a && (uint32_t)slots[i] == slot;
+	pthread_mutex_unlock(&list);
+	return found;
 }
 
 #define CALL(n, a, b, c, d) real->fn[n]((ulong_t)(a), (ulong_t)(b), (ulong_t)(c), (ulong_t)(d), 0, 0, 0, 0)
@@ -69,11 +79,11 @@ static int full(uint32_t n) {
 	return open >= n;
 }
 
-static void drop_sessions(void) {
+static void drop_sessions(uint32_t slot) {
 	pthread_rwlock_wrlock(&gate);
 	pthread_mutex_lock(&list);
 	for (int i = 0; i < SESSIONS; i++)
-		if (sessions[i]) { CALL(fn_CloseSession, sessions[i], 0, 0, 0); sessions[i] = 0; }
+		if (sessions[i] && (!slot || (uint32_t)slots[i] == slot)) { CALL(fn_CloseSession, sessions[i], 0, 0, 0); sessions[i] = 0; }
 	pthread_mutex_unlock(&list);
 	pthread_rwlock_unlock(&gate);
 }
@@ -108,10 +118,11 @@ static void pause_for(uint64_t ns) {
 }
 
 // due finds a fault that this call is to meet.
-static fault_t *due(int fn, uint32_t when) {
+static fault_t *due(int fn, uint32_t when, ulong_t a) {
 	for (int i = 0; i < FAULTS; i++) {
 		fault_t *f = &control->faults[i];
 		if (!atomic_load(&f->active) || f->when != when || (f->function != (uint32_t)fn && f->function != ANY)) continue;
+		if (f->slot && !concerns(fn, a, f->slot)) continue;
 		int64_t n = atomic_fetch_add(&f->seen, 1);
 		if (n >= f->skip && (!f->times || n < f->skip + f->times)) return f;
 	}
@@ -141,8 +152,8 @@ static ulong_t forward(int fn, ulong_t a, ulong_t b, ulong_t c, ulong_t d, ulong
 	pthread_rwlock_rdlock(&gate);
 	ulong_t rv = real->fn[fn](a, b, c, d, e, f, g, h);
 	pthread_rwlock_unlock(&gate);
-	if (rv == 0 && fn == fn_OpenSession) note_session(0, *(ulong_t *)e);
-	if (fn == fn_CloseSession) note_session(a, 0);
+	if (rv == 0 && fn == fn_OpenSession) note_session(0, *(ulong_t *)e, a);
+	if (fn == fn_CloseSession) note_session(a, 0, 0);
 	if (fn == fn_Finalize) {
 		pthread_mutex_lock(&list);
 		memset(sessions, 0, sizeof sessions);
@@ -155,13 +166,13 @@ static ulong_t around(int fn, ulong_t a, ulong_t b, ulong_t c, ulong_t d, ulong_
 	atomic_fetch_add(&control->calls[fn], 1);
 	// A length query makes no signature: it meets no fault.
 	int query = fn == fn_Sign && d == 0;
-	fault_t *x = query ? NULL : due(fn, BEFORE);
+	fault_t *x = query ? NULL : due(fn, BEFORE, a);
 	if (x) switch (x->action) {
 	case FAIL: return x->code;
 	case WAIT: pause_for(x->delay); break;
 	case HANG: hang(x); break;
 	case CRASH: crash(); break;
-	case DROP_SESSIONS: drop_sessions(); break;
+	case DROP_SESSIONS: drop_sessions(x->slot); break;
 	case LOGOUT: logout(a); break;
 	case SWAP_KEY: if (fn == fn_SignInit) c = another_key(a, c); break;
 	case STICK: if (fn == fn_SignInit) forward(fn, a, b, c, d, e, f, g, h); break;
@@ -169,7 +180,7 @@ static ulong_t around(int fn, ulong_t a, ulong_t b, ulong_t c, ulong_t d, ulong_
 	}
 	ulong_t rv = forward(fn, a, b, c, d, e, f, g, h);
 	if (fn == fn_Sign && rv == 0 && x) spoil(x, d, e);
-	x = query ? NULL : due(fn, AFTER);
+	x = query ? NULL : due(fn, AFTER, a);
 	if (x) switch (x->action) {
 	case FAIL: return x->code;
 	case WAIT: pause_for(x->delay); break;

@@ -310,21 +310,9 @@ func (r *conformRun) faults(t conformance.T) []signertest.Fault {
 		return nil
 	}
 	var all []signertest.Fault
-	for name, f := range map[string]shim.Fault{
-		"sessions are dropped":             {Function: "C_SignInit", Action: shim.DropSessions, Times: 1},
-		"the login is lost":                {Function: "C_SignInit", Action: shim.Logout, Times: 1},
-		"an operation sticks":              {Function: "C_SignInit", Action: shim.Stick, Times: 1},
-		"the device fails":                 {Function: "C_Sign", Action: shim.Fail, Code: 0x30},     // CKR_DEVICE_ERROR
-		"the token is away":                {Function: "C_SignInit", Action: shim.Fail, Code: 0xe0}, // CKR_TOKEN_NOT_PRESENT
-		"the module forgot that it is one": {Function: "C_OpenSession", Action: shim.Fail, Code: 0x190},
-		"a signature is spoilt":            {Function: "C_Sign", Action: shim.Corrupt, Times: 1},
-		"a signature is cut":               {Function: "C_Sign", When: shim.After, Action: shim.Short, Times: 1},
-		"another key signs":                {Function: "C_SignInit", Action: shim.SwapKey, Times: 1},
-		"a call hangs":                     {Function: "C_Sign", Action: shim.Hang},
-	} {
-		all = append(all, signertest.Fault{Name: name, Begin: func() func() { r.shim.Set(f); return r.shim.Clear }})
+	for _, d := range shim.Drills() {
+		all = append(all, signertest.Fault{Name: d.Name, Begin: func() func() { return r.shim.Begin(d) }})
 	}
-	slices.SortFunc(all, func(a, b signertest.Fault) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
