@@ -13,13 +13,31 @@ func (a *Admin) ListKeys(ctx context.Context, _ *signetv1.ListKeysRequest) (*sig
 	if err := a.view(ctx, RightView, "key.list"); err != nil {
 		return nil, err
 	}
-	reply := &signetv1.ListKeysReply{}
+	reply, problems := &signetv1.ListKeysReply{}, a.problems()
 	for _, e := range a.Pipeline.Ring.List() {
 		k := keyOf(e)
 		k.BackendState = a.Backend(e.Backend)
+		for _, v := range k.GetVersions() {
+			v.Problem = problems[versionOf{k.GetName(), v.GetNumber()}]
+		}
 		reply.Keys = append(reply.Keys, k)
 	}
 	return reply, nil
+}
+
+type versionOf struct {
+	key    string
+	number uint32
+}
+
+// problems are what keeps versions from their duty: a back-end may be ready
+// and disown one of its keys.
+func (a *Admin) problems() map[versionOf]string {
+	all := map[versionOf]string{}
+	for _, p := range a.Pipeline.Ring.Problems() {
+		all[versionOf{p.Name, number(p.Version)}] = p.Reason
+	}
+	return all
 }
 
 // Status says how each part of the daemon is.

@@ -1910,7 +1910,10 @@ type Version struct {
 	Revoked   int64                  `protobuf:"varint,10,opt,name=revoked,proto3" json:"revoked,omitempty"`
 	Destroyed int64                  `protobuf:"varint,11,opt,name=destroyed,proto3" json:"destroyed,omitempty"`
 	// PKIX, DER.
-	Public        []byte `protobuf:"bytes,12,opt,name=public,proto3" json:"public,omitempty"`
+	Public []byte `protobuf:"bytes,12,opt,name=public,proto3" json:"public,omitempty"`
+	// Why the version can't do what its state says, as far as is known without
+	// asking the back-end; empty: it can.
+	Problem       string `protobuf:"bytes,13,opt,name=problem,proto3" json:"problem,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2027,6 +2030,13 @@ func (x *Version) GetPublic() []byte {
 		return x.Public
 	}
 	return nil
+}
+
+func (x *Version) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 type ListPluginsRequest struct {
@@ -3083,7 +3093,7 @@ const file_signet_proto_rawDesc = "" +
 	"\talgorithm\x18\x03 \x01(\tR\talgorithm\x12\x16\n" +
 	"\x06format\x18\x04 \x01(\tR\x06format\x12.\n" +
 	"\bversions\x18\x05 \x03(\v2\x12.signet.v1.VersionR\bversions\x12#\n" +
-	"\rbackend_state\x18\x06 \x01(\tR\fbackendState\"\xc6\x02\n" +
+	"\rbackend_state\x18\x06 \x01(\tR\fbackendState\"\xe0\x02\n" +
 	"\aVersion\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x10\n" +
@@ -3098,7 +3108,8 @@ const file_signet_proto_rawDesc = "" +
 	"\arevoked\x18\n" +
 	" \x01(\x03R\arevoked\x12\x1c\n" +
 	"\tdestroyed\x18\v \x01(\x03R\tdestroyed\x12\x16\n" +
-	"\x06public\x18\f \x01(\fR\x06public\"\x14\n" +
+	"\x06public\x18\f \x01(\fR\x06public\x12\x18\n" +
+	"\aproblem\x18\r \x01(\tR\aproblem\"\x14\n" +
 	"\x12ListPluginsRequest\"?\n" +
 	"\x10ListPluginsReply\x12+\n" +
 	"\aplugins\x18\x01 \x03(\v2\x11.signet.v1.PluginR\aplugins\"\xe0\x01\n" +

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -175,10 +176,10 @@ func printKeys(c *cobra.Command, keys []*signetv1.Key) error {
 	var rows [][]string
 	for _, k := range keys {
 		for _, v := range k.GetVersions() {
-			rows = append(rows, []string{k.GetName(), strconv.Itoa(int(v.GetNumber())), v.GetState(), k.GetAlgorithm(), k.GetFormat(), k.GetBackend(), k.GetBackendState(), v.GetKid()})
+			rows = append(rows, []string{k.GetName(), strconv.Itoa(int(v.GetNumber())), v.GetState(), k.GetAlgorithm(), k.GetFormat(), k.GetBackend(), k.GetBackendState(), v.GetKid(), cmp.Or(v.GetProblem(), "-")})
 		}
 	}
-	return table(c.OutOrStdout(), []string{"KEY", "VERSION", "STATE", "ALGORITHM", "FORMAT", "BACKEND", "BACKEND STATE", "KID"}, rows)
+	return table(c.OutOrStdout(), []string{"KEY", "VERSION", "STATE", "ALGORITHM", "FORMAT", "BACKEND", "BACKEND STATE", "KID", "PROBLEM"}, rows)
 }
 
 func printKey(c *cobra.Command, k *signetv1.Key) error {
@@ -186,9 +187,9 @@ func printKey(c *cobra.Command, k *signetv1.Key) error {
 	fmt.Fprintf(w, "key %s: %s in back-end %s, for %s tokens\n", k.GetName(), k.GetAlgorithm(), k.GetBackend(), k.GetFormat())
 	var rows [][]string
 	for _, v := range k.GetVersions() {
-		rows = append(rows, []string{strconv.Itoa(int(v.GetNumber())), v.GetState(), v.GetKid(), v.GetBackendId(), instant(v.GetPublished()), instant(v.GetActivated()), instant(v.GetRetired()), instant(v.GetUnpublish())})
+		rows = append(rows, []string{strconv.Itoa(int(v.GetNumber())), v.GetState(), v.GetKid(), v.GetBackendId(), instant(v.GetPublished()), instant(v.GetActivated()), instant(v.GetRetired()), instant(v.GetUnpublish()), cmp.Or(v.GetProblem(), "-")})
 	}
-	return table(w, []string{"VERSION", "STATE", "KID", "BACKEND ID", "PUBLISHED", "ACTIVATED", "RETIRED", "UNPUBLISH"}, rows)
+	return table(w, []string{"VERSION", "STATE", "KID", "BACKEND ID", "PUBLISHED", "ACTIVATED", "RETIRED", "UNPUBLISH", "PROBLEM"}, rows)
 }
 
 // instant is a time for a table: RFC 3339 in UTC, or a dash for never.

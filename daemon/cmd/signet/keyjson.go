@@ -30,6 +30,7 @@ type versionJSON struct {
 	Unpublish string `json:"unpublish,omitempty"`
 	Revoked   string `json:"revoked,omitempty"`
 	Destroyed string `json:"destroyed,omitempty"`
+	Problem   string `json:"problem,omitempty"` // why it can't do what its state says
 }
 
 func jsonKey(k *signetv1.Key) keyJSON {
@@ -38,7 +39,7 @@ func jsonKey(k *signetv1.Key) keyJSON {
 		out.Versions = append(out.Versions, versionJSON{
 			Number: v.GetNumber(), State: v.GetState(), Kid: v.GetKid(), BackendID: v.GetBackendId(),
 			Created: stamp(v.GetCreated()), Published: stamp(v.GetPublished()), Activated: stamp(v.GetActivated()),
-			Retired: stamp(v.GetRetired()), Unpublish: stamp(v.GetUnpublish()), Revoked: stamp(v.GetRevoked()), Destroyed: stamp(v.GetDestroyed()),
+			Retired: stamp(v.GetRetired()), Unpublish: stamp(v.GetUnpublish()), Revoked: stamp(v.GetRevoked()), Destroyed: stamp(v.GetDestroyed()), Problem: v.GetProblem(),
 		})
 	}
 	return out
