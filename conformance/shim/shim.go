@@ -97,6 +97,8 @@ type fault struct {
 type control struct {
 	faults [maxFaults]fault
 	calls  [68]atomic.Uint64
+
+	overlaps atomic.Uint64
 }
 
 // A Shim is one such module.
@@ -226,6 +228,12 @@ func Drills() []Drill {
 		{"the module forgot that it is one", Fault{Function: "C_OpenSession", Action: Fail, Code: 0x190}},
 		{"the token is away", Fault{Function: "C_SignInit", Action: Fail, Code: 0xe0}}, // CKR_TOKEN_NOT_PRESENT
 	}
+}
+
+// Overlaps says how often C_Finalize was called while another call was under
+// way, of which modules crash.
+func (s *Shim) Overlaps() int {
+	return int(s.control.overlaps.Load()) //nolint:gosec // no test calls so often
 }
 
 // number is a function's place in the list.

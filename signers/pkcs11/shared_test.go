@@ -121,8 +121,35 @@ func TestARecoveryOfATokenLetsAnothersSignaturesEnd(t *testing.T) {
 		}
 	}
 	stop()
+	if got := d.shim.Overlaps(); got != 0 {
+		t.Errorf("%d C_Finalize while a call was under way", got)
+	}
 	if r := d.b.Report(); r.Recoveries["module"] < 2 {
 		t.Errorf("Report: got %v, want the module's rung twice", r.Recoveries)
+	}
+}
+
+// TestTheModulesRungIsRareBesideABusyToken: others pay for it with a pause, so
+// it waits, and longer each time; a signature begins that anew.
+func TestTheModulesRungIsRareBesideABusyToken(t *testing.T) {
+	var now atomic.Int64
+	d := newDrill(t, func(c *pkcs11.Config) { c.Now = func() time.Time { return time.Unix(1e9+now.Load(), 0) } })
+	for i, step := range []struct {
+		after int64 // seconds
+		taken bool
+		signs bool
+	}{
+		{0, false, false}, {1, true, false}, {1, false, false}, {1, true, false}, {3, false, false}, {1, true, true},
+		{0, false, false}, {1, true, false}, {2, true, false}, {4, true, false}, {8, true, false}, {16, true, false}, {32, true, false},
+		{59, false, false}, {1, true, false}, {59, false, false}, {1, true, false},
+	} {
+		now.Add(step.after)
+		if got := d.b.RenewBesideOthers(); got != step.taken {
+			t.Errorf("step %d: taken is %t, want %t", i, got, step.taken)
+		}
+		if step.signs {
+			d.signsAgain("between")
+		}
 	}
 }
 

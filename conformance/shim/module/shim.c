@@ -31,7 +31,7 @@ typedef struct {
 	int64_t skip, times;
 	_Atomic int64_t seen;
 } fault_t;
-typedef struct { fault_t faults[FAULTS]; _Atomic uint64_t calls[FUNCTIONS]; } control_t;
+typedef struct { fault_t faults[FAULTS]; _Atomic uint64_t calls[FUNCTIONS], overlaps; } control_t;
 
 enum { BEFORE, AFTER };
 enum { FAIL = 1, WAIT, HANG, CRASH, CORRUPT, ZERO, SHORT_SIGNATURE, SWAP_KEY, DROP_SESSIONS, LOGOUT, STICK, LIMIT };
@@ -162,8 +162,7 @@ static ulong_t forward(int fn, ulong_t a, ulong_t b, ulong_t c, ulong_t d, ulong
 	return rv;
 }
 
-static ulong_t around(int fn, ulong_t a, ulong_t b, ulong_t c, ulong_t d, ulong_t e, ulong_t f, ulong_t g, ulong_t h) {
-	atomic_fetch_add(&control->calls[fn], 1);
+static ulong_t misbehave(int fn, ulong_t a, ulong_t b, ulong_t c, ulong_t d, ulong_t e, ulong_t f, ulong_t g, ulong_t h) {
 	// A length query makes no signature: it meets no fault.
 	int query = fn == fn_Sign && d == 0;
 	fault_t *x = query ? NULL : due(fn, BEFORE, a);
@@ -188,6 +187,16 @@ static ulong_t around(int fn, ulong_t a, ulong_t b, ulong_t c, ulong_t d, ulong_
 	case CRASH: crash(); break;
 	default: if (fn == fn_Sign && rv == 0) spoil(x, d, e);
 	}
+	return rv;
+}
+
+static _Atomic int inside; // calls under way
+
+static ulong_t around(int fn, ulong_t a, ulong_t b, ulong_t c, ulong_t d, ulong_t e, ulong_t f, ulong_t g, ulong_t h) {
+	atomic_fetch_add(&control->calls[fn], 1);
+	if (atomic_fetch_add(&inside, 1) && fn == fn_Finalize) atomic_fetch_add(&control->overlaps, 1);
+	ulong_t rv = misbehave(fn, a, b, c, d, e, f, g, h);
+	atomic_fetch_sub(&inside, 1);
 	return rv;
 }
 
