@@ -102,6 +102,9 @@ func impostor() {
 	time.Sleep(time.Hour)
 }
 
+// eaten is what a hungry issuer holds on to.
+var eaten [][]byte
+
 // forked is the number of the process that forkAway or forkAndServe started.
 var forked int
 
@@ -316,6 +319,25 @@ var answers = map[string]func(sender, *pluginsv1.PrepareRequest){
 		default:
 			held = append(held, r)
 		}
+	},
+	// Says whether others may look into it.
+	"dumpable": func(send sender, r *pluginsv1.PrepareRequest) {
+		n, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+		r.GetGrant().Subject = fmt.Sprint(n)
+		send(reply(r, r.GetId()))
+	},
+	// Takes ten gigabytes when it is told to.
+	"hungry": func(send sender, r *pluginsv1.PrepareRequest) {
+		if r.GetGrant().GetSubject() == "eat" {
+			for range 10 {
+				b := make([]byte, 1<<30)
+				for i := 0; i < len(b); i += 4096 {
+					b[i] = 1
+				}
+				eaten = append(eaten, b)
+			}
+		}
+		send(reply(r, r.GetId()))
 	},
 	// Answers each of two with the other's draft.
 	"swap": func(send sender, r *pluginsv1.PrepareRequest) {
