@@ -36,6 +36,9 @@ func (d *Daemon) issuerConfinement(name, format string) (_ sandbox.Confinement, 
 		c.Memory = memory(p.Memory, c.Memory)
 		c.Accept = slices.Concat(c.Accept, p.AcceptMissing)
 	}
+	if c.UID, err = d.uids.take(d.cfg, name); err != nil {
+		return c, err
+	}
 	c.Cgroup, err = d.cgroup.plugin(name, c.Memory)
 	return c, err
 }

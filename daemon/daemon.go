@@ -53,6 +53,8 @@ type Daemon struct {
 	self     *os.File // our own binary, which runs issuers and back-ends
 	sockDir  string   // where their sockets are
 	children sandbox.Children
+	launcher *sandbox.Remote // of processes with a uid of their own; nil: there are none
+	uids     uids
 	cgroup   *cgroup // nil: none is delegated
 	backends map[string]signers.Backend
 	guards   map[string]*guard.Backend // the same

@@ -87,7 +87,7 @@ func (d *Daemon) issuerSpec(format string) (host.Spec, error) {
 	s := host.Spec{
 		Name: format, Self: d.self, Args: []string{"issuer", format},
 		Deadline: d.cfg.Issuers.Deadline.Or(time.Second), TempDir: d.sockDir, Log: d.log, Now: now,
-		Children: &d.children,
+		Children: &d.children, Launcher: d.launcher,
 	}
 	if p, ok := d.cfg.PluginOf(format); ok {
 		s.Name, s.Format = p.Name, format
@@ -108,6 +108,9 @@ func (d *Daemon) openSelf(context.Context) (err error) {
 	if d.sockDir, err = d.issuerDir(); err != nil {
 		return err
 	}
+	if err := d.openLauncher(); err != nil {
+		return err
+	}
 	return d.openCgroup()
 }
 
@@ -122,7 +125,11 @@ func (d *Daemon) issuerDir() (string, error) {
 	if len(dir) > host.MaxTempDir {
 		return "", nil
 	}
-	return dir, prepareDir(dir, 0o700)
+	mode := os.FileMode(0o700)
+	if d.cfg.Issuers.UIDs != "" {
+		mode = 0o711 // each has a directory of its own in it, which the others can't enter
+	}
+	return dir, prepareDir(dir, mode)
 }
 
 // formats is each format with its process and its reader.

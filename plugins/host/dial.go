@@ -32,9 +32,15 @@ func (l *Launcher) credentials(config *tls.Config) credentials.TransportCredenti
 	return credentials.NewTLS(config)
 }
 
-// dial returns a connection to the issuer pid at addr. It is made once: a
+// A listener is who should listen on an issuer's socket.
+type listener struct {
+	pid int
+	uid uint32 // 0: the daemon's own
+}
+
+// dial returns a connection to the issuer at addr. It is made once: a
 // connection that breaks is the end of the session.
-func dial(creds credentials.TransportCredentials, addr net.Addr, pid int) (*grpc.ClientConn, error) {
+func dial(creds credentials.TransportCredentials, addr net.Addr, want listener) (*grpc.ClientConn, error) {
 	if creds == nil {
 		return nil, errors.New("it sent no certificate in its handshake")
 	}
@@ -45,7 +51,7 @@ func dial(creds credentials.TransportCredentials, addr net.Addr, pid int) (*grpc
 			if dialled.Swap(true) {
 				return nil, errors.New("the connection to the issuer broke")
 			}
-			return dialUnix(ctx, addr, pid)
+			return dialUnix(ctx, addr, want)
 		}),
 		// Twice what the other end should send: more is a fault.
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(2*wire.MaxMessage)),
@@ -60,38 +66,43 @@ func dial(creds credentials.TransportCredentials, addr net.Addr, pid int) (*grpc
 }
 
 // dialUnix connects and checks that the one who listens is the child.
-func dialUnix(ctx context.Context, addr net.Addr, pid int) (net.Conn, error) {
+func dialUnix(ctx context.Context, addr net.Addr, want listener) (net.Conn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, addr.Network(), addr.String())
 	if err != nil {
 		return nil, err
 	}
-	if got, err := listener(conn); err != nil || got != pid {
+	got, err := whoListens(conn)
+	switch {
+	case err != nil:
+	case int(got.Pid) != want.pid:
+		err = fmt.Errorf("process %d listens on the issuer's socket, not %d", got.Pid, want.pid)
+	case want.uid != 0 && (got.Uid != want.uid || got.Gid != want.uid):
+		err = fmt.Errorf("uid %d listens on the issuer's socket, not %d", got.Uid, want.uid)
+	}
+	if err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("process %d listens on the issuer's socket, not %d: %w", got, pid, err)
+		return nil, err
 	}
 	return conn, nil
 }
 
-// listener returns the process that called listen on the other end of conn.
-func listener(conn net.Conn) (int, error) {
+// whoListens is the process that called listen on the other end of conn.
+func whoListens(conn net.Conn) (*unix.Ucred, error) {
 	u, ok := conn.(*net.UnixConn)
 	if !ok {
-		return 0, errors.New("not a unix socket")
+		return nil, errors.New("not a unix socket")
 	}
 	raw, err := u.SyscallConn()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var cred *unix.Ucred
 	var credErr error
 	err = raw.Control(func(fd uintptr) {
 		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	})
-	if err = errors.Join(err, credErr); err != nil {
-		return 0, err
-	}
-	return int(cred.Pid), nil
+	return cred, errors.Join(err, credErr)
 }
 
 // drain reads what go-plugin's other end redirects from os.Stdout and

@@ -62,6 +62,9 @@ type Spec struct {
 	// socket's directory and Runtime.
 	Confine sandbox.Confinement
 
+	// Launcher starts a process whose Confine has a uid of its own; nil if none does.
+	Launcher *sandbox.Remote
+
 	// Children is where the host keeps the process among others, while it runs; may be nil.
 	Children *sandbox.Children
 
@@ -112,6 +115,9 @@ func (s Spec) check() (Spec, error) {
 	}
 	if err := s.Confine.Check(sandbox.Probe()); err != nil {
 		return s, fmt.Errorf("host: issuer %q: %w", s.Name, err)
+	}
+	if s.Confine.UID != 0 && s.Launcher == nil {
+		return s, fmt.Errorf("host: issuer %q: a uid of its own needs a launcher", s.Name)
 	}
 	s = s.withDefaults()
 	if len(s.TempDir) > MaxTempDir {

@@ -23,8 +23,14 @@ type Launcher struct {
 	spec    Spec
 	self    *os.File // our own copies
 	target  *os.File
-	starter *sandbox.Starter
+	starter starter
+	close   func() // ends what is the starter's own
 	last    atomic.Pointer[sandbox.Child]
+}
+
+// A starter is the daemon itself, or its launcher.
+type starter interface {
+	Start(c sandbox.Command) (*sandbox.Child, error)
 }
 
 // NewLauncher checks a spec and takes copies of what it runs. Close it after
@@ -43,12 +49,17 @@ func NewLauncher(spec Spec) (*Launcher, error) {
 		_ = self.Close()
 		return nil, err
 	}
-	return &Launcher{spec: spec, self: self, target: target, starter: sandbox.NewStarter(spec.Children)}, nil
+	l := &Launcher{spec: spec, self: self, target: target, starter: spec.Launcher, close: func() {}}
+	if spec.Confine.UID == 0 {
+		own := sandbox.NewStarter(spec.Children)
+		l.starter, l.close = own, own.Close
+	}
+	return l, nil
 }
 
 // Close gives back what NewLauncher took.
 func (l *Launcher) Close() {
-	l.starter.Close()
+	l.close()
 	_ = l.self.Close()
 	_ = l.target.Close()
 }
@@ -175,7 +186,7 @@ func (l *launching) handshake(ctx context.Context) (*plugin.ClientConfig, net.Ad
 func (l *launching) connect(config *plugin.ClientConfig, addr net.Addr) (*Link, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	link := &Link{child: l.runner.child, dir: l.dir, output: l.output, cancel: cancel}
-	conn, err := dial(l.credentials(config.TLSConfig), addr, link.PID())
+	conn, err := dial(l.credentials(config.TLSConfig), addr, listener{link.PID(), l.spec.Confine.UID})
 	if err != nil {
 		return link, err
 	}

@@ -28,7 +28,7 @@ func (s Spec) passed() []string {
 // A runner is how go-plugin starts an issuer: through the sandbox. It
 // implements runner.Runner of go-plugin.
 type runner struct {
-	starter *sandbox.Starter
+	starter starter
 	command sandbox.Command
 	dir     string // where the issuer may listen
 	name    string

@@ -88,7 +88,7 @@ Start with: signet demo`,
 		newDemo(), newInit(), newServe(), newCheckConfig(),
 		newIssue(), newVerify(), newInspect(), newExplain(), newJWKS(), newPASERK(), newSSHCA(), newIntrospect(), newRedeem(),
 		newKey(), newPlugin(), newAudit(), newStatus(), newConform(), newVersion(),
-		newIssuer(), newLaunch(), newBackend(),
+		newIssuer(), newLaunch(), newLauncher(), newBackend(),
 	)
 	strict(root)
 	return root

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 
 // asSignet reports whether the daemon under test has started this binary.
 func asSignet() bool {
-	return os.Getenv(asDaemon) != "" || len(os.Args) > 1 && slices.Contains([]string{"launch", "issuer", "backend"}, os.Args[1])
+	return os.Getenv(asDaemon) != "" || len(os.Args) > 1 && slices.Contains([]string{"launch", "launcher", "issuer", "backend"}, os.Args[1])
 }
 
 // TestScripts runs whole sessions, as a person would type them.

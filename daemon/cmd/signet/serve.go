@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
+	"syscall"
 
 	"filippo.io/age"
 	"github.com/spf13/cobra"
@@ -37,6 +40,9 @@ try it again, and tokens lock (RestartPreventExitStatus=2 in the unit).`,
 		}
 		cfg, err := config.Load(*path)
 		if err != nil {
+			return err
+		}
+		if err := daemon.Part(cfg); err != nil {
 			return err
 		}
 		tune()
@@ -104,6 +110,24 @@ func newBackend() *cobra.Command {
 		Run: func(*cobra.Command, []string) {
 			tune()
 			remote.Main(daemon.OpenRemote, daemon.Now)
+		},
+	}
+}
+
+// newLauncher is the one process that may change uids.
+func newLauncher() *cobra.Command {
+	return &cobra.Command{
+		Use: "launcher FIRST LAST", Hidden: true, Args: cobra.ExactArgs(2),
+		Short: "Start plug-ins under uids of their own, for the daemon that started this process",
+		RunE: func(_ *cobra.Command, args []string) error {
+			// A service manager's signal is for the daemon, whose end is ours.
+			signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+			first, err := strconv.ParseUint(args[0], 10, 32)
+			last, err2 := strconv.ParseUint(args[1], 10, 32)
+			if err := errors.Join(err, err2); err != nil {
+				return err
+			}
+			return sandbox.Launch(uint32(first), uint32(last))
 		},
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -55,7 +54,7 @@ func become(args []string, steps func(c Confinement, parent int, target string) 
 	}
 	// What is given up belongs to a thread, and must be given up on the one
 	// that calls exec.
-	runtime.LockOSThread()
+	lockThread()
 	for _, s := range steps(c, parent, args[2]) {
 		if err := s.do(); err != nil {
 			return fmt.Errorf("sandbox: %s: %w", s.name, err)

@@ -49,21 +49,22 @@ func (c *Children) Has(pid int) bool {
 }
 
 // begin starts a process and remembers it.
-func (c *Children) begin(start func() (*os.Process, error)) (*os.Process, error) {
+func (c *Children) begin(start func() (pid int, err error)) error {
 	if c == nil {
-		return start()
+		_, err := start()
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p, err := start()
+	pid, err := start()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if c.all == nil {
 		c.all = map[int]bool{}
 	}
-	c.all[p.Pid] = true
-	return p, nil
+	c.all[pid] = true
+	return nil
 }
 
 // forget must be called before the process is waited for: from then on its
@@ -141,8 +142,9 @@ func start(c Command, children *Children) (*Child, error) {
 	}
 	argv := append([]string{}, c.LaunchArgs...)
 	argv = append(argv, strconv.Itoa(os.Getpid()), confine, fmt.Sprintf("/proc/self/fd/%d", targetFD))
-	p, err := children.begin(func() (*os.Process, error) {
-		return os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", trampolineFD), append(argv, c.Args...), &os.ProcAttr{
+	var p *os.Process
+	err = children.begin(func() (int, error) {
+		p, err = os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", trampolineFD), append(argv, c.Args...), &os.ProcAttr{
 			Dir:   "/",
 			Env:   append([]string{}, c.Env...), // never nil: nil means the daemon's
 			Files: []*os.File{null, c.Stdout, c.Stderr, c.Trampoline, c.Target},
@@ -150,19 +152,25 @@ func start(c Command, children *Children) (*Child, error) {
 			// one kill reaches what it forks, unless that leaves the group.
 			Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
 		})
+		if err != nil {
+			return 0, err
+		}
+		return p.Pid, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: start: %w", err)
 	}
-	child := &Child{process: p, children: children, ended: make(chan struct{})}
-	go child.reap()
+	child := &Child{pid: p.Pid, children: children, ended: make(chan struct{})}
+	child.kill = child.killGroup
+	go child.reap(p)
 	return child, nil
 }
 
 // A Child is a process that was started. Its methods may be called at the
 // same time.
 type Child struct {
-	process  *os.Process
+	pid      int
+	kill     func() // called with mu held
 	children *Children
 	ended    chan struct{}
 	mu       sync.Mutex
@@ -171,7 +179,7 @@ type Child struct {
 }
 
 // PID returns the process id. It may be somebody else's once Ended is closed.
-func (c *Child) PID() int { return c.process.Pid }
+func (c *Child) PID() int { return c.pid }
 
 // Ended is closed when the process has ended and was waited for.
 func (c *Child) Ended() <-chan struct{} { return c.ended }
@@ -187,24 +195,24 @@ func (c *Child) How() string {
 func (c *Child) Kill() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.killGroup()
+	c.kill()
 }
 
 // killGroup must not run once the process is reaped: from then on the number
 // may be another process's.
 func (c *Child) killGroup() {
 	if !c.reaped {
-		_ = unix.Kill(-c.process.Pid, unix.SIGKILL)
-		_ = unix.Kill(c.process.Pid, unix.SIGKILL)
+		_ = unix.Kill(-c.pid, unix.SIGKILL)
+		_ = unix.Kill(c.pid, unix.SIGKILL)
 	}
 }
 
 // reap waits in two steps, so that what the process forked is killed while
 // its number still stands for the group.
-func (c *Child) reap() {
+func (c *Child) reap(p *os.Process) {
 	defer close(c.ended)
 	for {
-		err := unix.Waitid(unix.P_PID, c.process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		err := unix.Waitid(unix.P_PID, c.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}
@@ -212,8 +220,8 @@ func (c *Child) reap() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.killGroup()
-	c.children.forget(c.process.Pid)
-	state, err := c.process.Wait()
+	c.children.forget(c.pid)
+	state, err := p.Wait()
 	c.reaped = true
 	if err != nil {
 		c.how = "unknown"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -71,10 +72,19 @@ func (c Confinement) umask() int {
 	return 0o077
 }
 
-// dropCapabilities empties every set. Who has no right to shrink the bounding
-// set keeps it, for nothing: with no_new_privs no exec adds to the others.
+// dropCapabilities empties every set.
 func dropCapabilities() error {
-	for c := uintptr(0); ; c++ {
+	return keepCapabilities(func(uintptr) bool { return false })
+}
+
+// keepCapabilities takes all others from this thread, and from what it becomes.
+// Who has no right to shrink the bounding set keeps it, for nothing: with
+// no_new_privs no exec adds to the others.
+func keepCapabilities(keep func(c uintptr) bool) error {
+	for c := range uintptr(64) {
+		if keep(c) {
+			continue
+		}
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) {
 			break // past the last; not ours to drop
@@ -83,13 +93,32 @@ func dropCapabilities() error {
 			return fmt.Errorf("bounding set: %w", err)
 		}
 	}
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return fmt.Errorf("ambient set: %w", err)
+	sets, err := capabilities()
+	if err != nil {
+		return err
+	}
+	for c := range uintptr(64) {
+		if !keep(c) {
+			bit := uint32(1) << (c % 32)
+			s := &sets[c/32]
+			s.Effective, s.Permitted, s.Inheritable = s.Effective&^bit, s.Permitted&^bit, s.Inheritable&^bit
+			// Out of the ambient set with the others: the kernel sees to it.
+		}
 	}
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	return unix.Capset(&head, &none[0])
+	return unix.Capset(&head, &sets[0])
 }
+
+// capabilities are those of this thread.
+func capabilities() (sets [2]unix.CapUserData, err error) {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	err = unix.Capget(&head, &sets[0])
+	return sets, err
+}
+
+// lockThread is where a goroutine that gives something up stays for good: what
+// is given up belongs to a thread.
+func lockThread() { runtime.LockOSThread() }
 
 // limits are what no process may use, whoever it is.
 func (c Confinement) limits() error {
