@@ -87,7 +87,7 @@ Start with: signet demo`,
 	root.AddCommand(
 		newDemo(), newInit(), newServe(), newCheckConfig(),
 		newIssue(), newVerify(), newInspect(), newExplain(), newJWKS(), newPASERK(), newSSHCA(), newIntrospect(), newRedeem(),
-		newKey(), newPlugin(), newAudit(), newStatus(), newConform(), newVersion(),
+		newKey(), newPlugin(), newDoctor(), newAudit(), newStatus(), newConform(), newVersion(),
 		newIssuer(), newLaunch(), newLauncher(), newBackend(),
 	)
 	strict(root)

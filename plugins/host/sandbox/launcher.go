@@ -37,7 +37,7 @@ func Part(launch []string, first, last uint32) error {
 
 // startLauncher returns our end of the connection.
 func startLauncher(launch []string, first, last uint32) (fd int, err error) {
-	if err := mayChangeUIDs(); err != nil {
+	if err := MayChangeUIDs(); err != nil {
 		return 0, err
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -117,8 +117,8 @@ func connOf(fd int) (*net.UnixConn, error) {
 	return u, nil
 }
 
-// mayChangeUIDs is ErrNoCaps for a process without launcherCaps.
-func mayChangeUIDs() error {
+// MayChangeUIDs is ErrNoCaps for a process without launcherCaps.
+func MayChangeUIDs() error {
 	sets, err := capabilities()
 	if err != nil {
 		return err
