@@ -7,10 +7,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/signetd/signet/plugins/host/sandbox"
 )
 
 // A cgroup is a delegated control group (v2) under which each plug-in process
@@ -45,7 +48,8 @@ func (d *Daemon) openCgroup() error {
 	}
 	var err error
 	d.cgroup, err = newCgroup(cgroupRoot, dir)
-	if err != nil && d.cfg.Issuers.Cgroup == "" {
+	if err != nil && (d.cfg.Issuers.Cgroup == "" || slices.Contains(d.cfg.Issuers.AcceptMissing, sandbox.Cgroup)) {
+		d.cgroup = nil
 		d.log.Warn("plug-ins have no control group of their own", slog.Any("error", err))
 		return nil
 	}

@@ -33,7 +33,7 @@ func Examine() []Finding {
 			"issuers may make any system call: connect, fork, look into processes of their user. accept_missing: [seccomp] does without"},
 		{"landlock", k.Landlock > 0, true, fmt.Sprintf("ABI %d", k.Landlock),
 			"issuers may open every file that the daemon's user may. accept_missing: [landlock] does without"},
-		{"landlock scopes", k.Landlock >= 6, false, fmt.Sprintf("ABI %d, 6 is needed", k.Landlock),
+		{"landlock scopes", k.Landlock >= 6, false, fmt.Sprintf("ABI %d (from 6 on)", k.Landlock),
 			"a back-end's process may signal others of its user, and connect to abstract sockets"},
 		{"SO_PEERPIDFD", pin == nil, false, detail(pin, "Linux 6.5 or later"), "rules about unit, cgroup and exe deny everybody"},
 		{"callers' executables", exe == nil, false, detail(exe, "CAP_SYS_PTRACE"), "rules about exe deny callers of another uid"},

@@ -51,7 +51,7 @@ func connect(args []string) {
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 	answer, err := io.ReadAll(conn)
-	io.WriteString(os.Stdout, string(answer))
+	os.Stdout.Write(answer)
 	if err != nil && !errors.Is(err, unix.ECONNRESET) {
 		io.WriteString(os.Stdout, err.Error())
 	}
