@@ -94,7 +94,7 @@ type Attester interface {
 // to be checked by whoever trusts the HSM's maker. Optional.
 type Prover interface {
 	// Proof returns the statement about the key called id, ErrNotFound
-	// without a key, ErrUnsupported if there is no statement.
+	// without a key, ErrNoProof if there is no statement.
 	Proof(ctx context.Context, id KeyID) (Proof, error)
 }
 
@@ -137,6 +137,7 @@ var (
 	ErrUnavailable = errors.New("back-end unavailable") // the caller may retry
 	ErrBusy        = errors.New("back-end busy")        // over its limits; retry later
 	ErrClosed      = errors.New("back-end closed")
+	ErrNoProof     = errors.New("no statement about the key")
 )
 
 // A KeyID is what a back-end calls a key: 1 to 63 of a-z 0-9 '-'. Ids are

@@ -62,6 +62,7 @@ var rows = []row{
 	{is: signers.ErrBusy, code: codes.ResourceExhausted, say: "the key's back-end has too much to do\nhint: retry with back-off"},
 	{is: signers.ErrUnavailable, code: codes.Unavailable, say: "the key's back-end is unavailable\nhint: retry with back-off", loud: true},
 	{is: signers.ErrClosed, code: codes.Unavailable, say: "the daemon is stopping\nhint: retry with back-off"},
+	{is: signers.ErrNoProof, code: codes.FailedPrecondition, say: "there is no statement about the key\nhint: Google Cloud KMS has them at protection level HSM, and no other back-end; `signet audit tail` shows what was said of the key at key.attested"},
 	{is: signers.ErrUnsupported, code: codes.FailedPrecondition, say: "the key's back-end does not have its algorithm\nhint: operators: `signet conform signer` says which it has", loud: true},
 	{is: signers.ErrNotFound, code: codes.FailedPrecondition, say: "the key is not in its back-end\nhint: operators: `signet status` says which key, and why", loud: true},
 	{is: signers.ErrMismatch, code: codes.FailedPrecondition, say: "the key in its back-end is not the one on record\nhint: operators: `signet status` says which key, and why", loud: true},

@@ -75,7 +75,7 @@ func (b *Backend) Proof(ctx context.Context, id signers.KeyID) (signers.Proof, e
 	}
 	a := v.GetAttestation()
 	if len(a.GetContent()) == 0 {
-		return signers.Proof{}, fmt.Errorf("gcpkms: attestation of %q: there is none at protection level %s: %w", id, v.GetProtectionLevel(), signers.ErrUnsupported)
+		return signers.Proof{}, fmt.Errorf("gcpkms: attestation of %q: there is none at protection level %s: %w", id, v.GetProtectionLevel(), signers.ErrNoProof)
 	}
 	chains := a.GetCertChains()
 	return signers.Proof{

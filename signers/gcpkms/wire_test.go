@@ -259,8 +259,8 @@ func TestAStatementIsRecordedByItsHash(t *testing.T) {
 	if _, err := soft.Create(t.Context(), id, signers.ECDSAP256); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := soft.Proof(t.Context(), id); !errors.Is(err, signers.ErrUnsupported) {
-		t.Errorf("of a key in software: got %v, want ErrUnsupported", err)
+	if _, err := soft.Proof(t.Context(), id); !errors.Is(err, signers.ErrNoProof) {
+		t.Errorf("of a key in software: got %v, want ErrNoProof", err)
 	}
 	if _, err := soft.Proof(t.Context(), "absent"); !errors.Is(err, signers.ErrNotFound) {
 		t.Errorf("of no key: got %v, want ErrNotFound", err)

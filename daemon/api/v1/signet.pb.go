@@ -2515,6 +2515,183 @@ func (x *KeyRequest) GetConfirmKid() string {
 	return ""
 }
 
+type AttestationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// 0 means the one that signs.
+	Version       uint32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttestationRequest) Reset() {
+	*x = AttestationRequest{}
+	mi := &file_signet_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttestationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttestationRequest) ProtoMessage() {}
+
+func (x *AttestationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttestationRequest.ProtoReflect.Descriptor instead.
+func (*AttestationRequest) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *AttestationRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AttestationRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type AttestationReply struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// As the back-end calls it, such as CAVIUM_V2_COMPRESSED.
+	Format string `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"`
+	// As the HSM made it; the ledger has its SHA-256.
+	Content []byte `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
+	// Certificates to check it under, by who vouches.
+	Chains        []*AttestationChain `protobuf:"bytes,4,rep,name=chains,proto3" json:"chains,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttestationReply) Reset() {
+	*x = AttestationReply{}
+	mi := &file_signet_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttestationReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttestationReply) ProtoMessage() {}
+
+func (x *AttestationReply) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttestationReply.ProtoReflect.Descriptor instead.
+func (*AttestationReply) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *AttestationReply) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *AttestationReply) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+func (x *AttestationReply) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *AttestationReply) GetChains() []*AttestationChain {
+	if x != nil {
+		return x.Chains
+	}
+	return nil
+}
+
+type AttestationChain struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// PEM, one certificate each.
+	Certificates  []string `protobuf:"bytes,2,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttestationChain) Reset() {
+	*x = AttestationChain{}
+	mi := &file_signet_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttestationChain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttestationChain) ProtoMessage() {}
+
+func (x *AttestationChain) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttestationChain.ProtoReflect.Descriptor instead.
+func (*AttestationChain) Descriptor() ([]byte, []int) {
+	return file_signet_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *AttestationChain) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AttestationChain) GetCertificates() []string {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
 type KeyReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -2526,7 +2703,7 @@ type KeyReply struct {
 
 func (x *KeyReply) Reset() {
 	*x = KeyReply{}
-	mi := &file_signet_proto_msgTypes[37]
+	mi := &file_signet_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2715,7 @@ func (x *KeyReply) String() string {
 func (*KeyReply) ProtoMessage() {}
 
 func (x *KeyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[37]
+	mi := &file_signet_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2728,7 @@ func (x *KeyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyReply.ProtoReflect.Descriptor instead.
 func (*KeyReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{37}
+	return file_signet_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *KeyReply) GetKey() *Key {
@@ -2581,7 +2758,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_signet_proto_msgTypes[38]
+	mi := &file_signet_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2770,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[38]
+	mi := &file_signet_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2783,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{38}
+	return file_signet_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ExplainRequest) GetRequest() *IssueRequest {
@@ -2658,7 +2835,7 @@ type ExplainReply struct {
 
 func (x *ExplainReply) Reset() {
 	*x = ExplainReply{}
-	mi := &file_signet_proto_msgTypes[39]
+	mi := &file_signet_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +2847,7 @@ func (x *ExplainReply) String() string {
 func (*ExplainReply) ProtoMessage() {}
 
 func (x *ExplainReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[39]
+	mi := &file_signet_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +2860,7 @@ func (x *ExplainReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
 func (*ExplainReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{39}
+	return file_signet_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExplainReply) GetAllowed() bool {
@@ -2725,7 +2902,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_signet_proto_msgTypes[40]
+	mi := &file_signet_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +2914,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[40]
+	mi := &file_signet_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +2927,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{40}
+	return file_signet_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ExplainStep) GetRule() string {
@@ -2782,7 +2959,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_signet_proto_msgTypes[41]
+	mi := &file_signet_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +2971,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[41]
+	mi := &file_signet_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2807,7 +2984,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{41}
+	return file_signet_proto_rawDescGZIP(), []int{44}
 }
 
 type StatusReply struct {
@@ -2821,7 +2998,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_signet_proto_msgTypes[42]
+	mi := &file_signet_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2833,7 +3010,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[42]
+	mi := &file_signet_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2846,7 +3023,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{42}
+	return file_signet_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *StatusReply) GetVersion() string {
@@ -2883,7 +3060,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_signet_proto_msgTypes[43]
+	mi := &file_signet_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2895,7 +3072,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_proto_msgTypes[43]
+	mi := &file_signet_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2908,7 +3085,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_signet_proto_rawDescGZIP(), []int{43}
+	return file_signet_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Part) GetKind() string {
@@ -3144,7 +3321,18 @@ const file_signet_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12(\n" +
 	"\x10before_lead_time\x18\x04 \x01(\bR\x0ebeforeLeadTime\x12\x1f\n" +
 	"\vconfirm_kid\x18\x05 \x01(\tR\n" +
-	"confirmKid\"F\n" +
+	"confirmKid\"B\n" +
+	"\x12AttestationRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\"\x93\x01\n" +
+	"\x10AttestationReply\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
+	"\x06format\x18\x02 \x01(\tR\x06format\x12\x18\n" +
+	"\acontent\x18\x03 \x01(\fR\acontent\x123\n" +
+	"\x06chains\x18\x04 \x03(\v2\x1b.signet.v1.AttestationChainR\x06chains\"J\n" +
+	"\x10AttestationChain\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
+	"\fcertificates\x18\x02 \x03(\tR\fcertificates\"F\n" +
 	"\bKeyReply\x12 \n" +
 	"\x03key\x18\x01 \x01(\v2\x0e.signet.v1.KeyR\x03key\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\"\x8d\x01\n" +
@@ -3183,7 +3371,7 @@ const file_signet_proto_rawDesc = "" +
 	"Introspect\x12\x1c.signet.v1.IntrospectRequest\x1a\x1a.signet.v1.IntrospectReply\x12:\n" +
 	"\x06Redeem\x12\x18.signet.v1.RedeemRequest\x1a\x16.signet.v1.RedeemReply\x12F\n" +
 	"\n" +
-	"PublicKeys\x12\x1c.signet.v1.PublicKeysRequest\x1a\x1a.signet.v1.PublicKeysReply2\xb2\x06\n" +
+	"PublicKeys\x12\x1c.signet.v1.PublicKeysRequest\x1a\x1a.signet.v1.PublicKeysReply2\xfd\x06\n" +
 	"\x05Admin\x12@\n" +
 	"\bListKeys\x12\x1a.signet.v1.ListKeysRequest\x1a\x18.signet.v1.ListKeysReply\x12:\n" +
 	"\x06Status\x12\x18.signet.v1.StatusRequest\x1a\x16.signet.v1.StatusReply\x12I\n" +
@@ -3196,6 +3384,7 @@ const file_signet_proto_rawDesc = "" +
 	"\x06Retire\x12\x15.signet.v1.KeyRequest\x1a\x13.signet.v1.KeyReply\x124\n" +
 	"\x06Revoke\x12\x15.signet.v1.KeyRequest\x1a\x13.signet.v1.KeyReply\x125\n" +
 	"\aDestroy\x12\x15.signet.v1.KeyRequest\x1a\x13.signet.v1.KeyReply\x12I\n" +
+	"\vAttestation\x12\x1d.signet.v1.AttestationRequest\x1a\x1b.signet.v1.AttestationReply\x12I\n" +
 	"\vListOrphans\x12\x1d.signet.v1.ListOrphansRequest\x1a\x1b.signet.v1.ListOrphansReply\x12I\n" +
 	"\vCleanOrphan\x12\x1d.signet.v1.CleanOrphanRequest\x1a\x1b.signet.v1.CleanOrphanReplyB2Z0github.com/signetd/signet/daemon/api/v1;signetv1b\x06proto3"
 
@@ -3211,7 +3400,7 @@ func file_signet_proto_rawDescGZIP() []byte {
 	return file_signet_proto_rawDescData
 }
 
-var file_signet_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_signet_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_signet_proto_goTypes = []any{
 	(*IssueRequest)(nil),       // 0: signet.v1.IssueRequest
 	(*IssueReply)(nil),         // 1: signet.v1.IssueReply
@@ -3250,19 +3439,22 @@ var file_signet_proto_goTypes = []any{
 	(*AdoptKeyRequest)(nil),    // 34: signet.v1.AdoptKeyRequest
 	(*CreateKeyRequest)(nil),   // 35: signet.v1.CreateKeyRequest
 	(*KeyRequest)(nil),         // 36: signet.v1.KeyRequest
-	(*KeyReply)(nil),           // 37: signet.v1.KeyReply
-	(*ExplainRequest)(nil),     // 38: signet.v1.ExplainRequest
-	(*ExplainReply)(nil),       // 39: signet.v1.ExplainReply
-	(*ExplainStep)(nil),        // 40: signet.v1.ExplainStep
-	(*StatusRequest)(nil),      // 41: signet.v1.StatusRequest
-	(*StatusReply)(nil),        // 42: signet.v1.StatusReply
-	(*Part)(nil),               // 43: signet.v1.Part
-	nil,                        // 44: signet.v1.IssueRequest.OptionsEntry
-	nil,                        // 45: signet.v1.IssueRequest.ExtensionsEntry
+	(*AttestationRequest)(nil), // 37: signet.v1.AttestationRequest
+	(*AttestationReply)(nil),   // 38: signet.v1.AttestationReply
+	(*AttestationChain)(nil),   // 39: signet.v1.AttestationChain
+	(*KeyReply)(nil),           // 40: signet.v1.KeyReply
+	(*ExplainRequest)(nil),     // 41: signet.v1.ExplainRequest
+	(*ExplainReply)(nil),       // 42: signet.v1.ExplainReply
+	(*ExplainStep)(nil),        // 43: signet.v1.ExplainStep
+	(*StatusRequest)(nil),      // 44: signet.v1.StatusRequest
+	(*StatusReply)(nil),        // 45: signet.v1.StatusReply
+	(*Part)(nil),               // 46: signet.v1.Part
+	nil,                        // 47: signet.v1.IssueRequest.OptionsEntry
+	nil,                        // 48: signet.v1.IssueRequest.ExtensionsEntry
 }
 var file_signet_proto_depIdxs = []int32{
-	44, // 0: signet.v1.IssueRequest.options:type_name -> signet.v1.IssueRequest.OptionsEntry
-	45, // 1: signet.v1.IssueRequest.extensions:type_name -> signet.v1.IssueRequest.ExtensionsEntry
+	47, // 0: signet.v1.IssueRequest.options:type_name -> signet.v1.IssueRequest.OptionsEntry
+	48, // 1: signet.v1.IssueRequest.extensions:type_name -> signet.v1.IssueRequest.ExtensionsEntry
 	3,  // 2: signet.v1.IssueBatch.items:type_name -> signet.v1.IssueItem
 	0,  // 3: signet.v1.IssueItem.request:type_name -> signet.v1.IssueRequest
 	5,  // 4: signet.v1.IssueReplyBatch.outcomes:type_name -> signet.v1.IssueOutcome
@@ -3277,61 +3469,64 @@ var file_signet_proto_depIdxs = []int32{
 	17, // 13: signet.v1.RedeemReply.content:type_name -> signet.v1.TokenContent
 	20, // 14: signet.v1.PublicKeysReply.keys:type_name -> signet.v1.PublicKey
 	23, // 15: signet.v1.ListOrphansReply.orphans:type_name -> signet.v1.Orphan
-	43, // 16: signet.v1.ListOrphansReply.unseen:type_name -> signet.v1.Part
+	46, // 16: signet.v1.ListOrphansReply.unseen:type_name -> signet.v1.Part
 	23, // 17: signet.v1.CleanOrphanReply.orphan:type_name -> signet.v1.Orphan
 	28, // 18: signet.v1.ListKeysReply.keys:type_name -> signet.v1.Key
 	29, // 19: signet.v1.Key.versions:type_name -> signet.v1.Version
 	32, // 20: signet.v1.ListPluginsReply.plugins:type_name -> signet.v1.Plugin
 	33, // 21: signet.v1.Plugin.containments:type_name -> signet.v1.Containment
-	28, // 22: signet.v1.KeyReply.key:type_name -> signet.v1.Key
-	0,  // 23: signet.v1.ExplainRequest.request:type_name -> signet.v1.IssueRequest
-	40, // 24: signet.v1.ExplainReply.steps:type_name -> signet.v1.ExplainStep
-	43, // 25: signet.v1.StatusReply.parts:type_name -> signet.v1.Part
-	0,  // 26: signet.v1.Signer.Issue:input_type -> signet.v1.IssueRequest
-	2,  // 27: signet.v1.Signer.IssueStream:input_type -> signet.v1.IssueBatch
-	7,  // 28: signet.v1.Signer.Sign:input_type -> signet.v1.SignRequest
-	9,  // 29: signet.v1.Signer.SignStream:input_type -> signet.v1.SignBatch
-	13, // 30: signet.v1.Signer.Introspect:input_type -> signet.v1.IntrospectRequest
-	15, // 31: signet.v1.Signer.Redeem:input_type -> signet.v1.RedeemRequest
-	18, // 32: signet.v1.Signer.PublicKeys:input_type -> signet.v1.PublicKeysRequest
-	26, // 33: signet.v1.Admin.ListKeys:input_type -> signet.v1.ListKeysRequest
-	41, // 34: signet.v1.Admin.Status:input_type -> signet.v1.StatusRequest
-	30, // 35: signet.v1.Admin.ListPlugins:input_type -> signet.v1.ListPluginsRequest
-	38, // 36: signet.v1.Admin.Explain:input_type -> signet.v1.ExplainRequest
-	35, // 37: signet.v1.Admin.CreateKey:input_type -> signet.v1.CreateKeyRequest
-	34, // 38: signet.v1.Admin.AdoptKey:input_type -> signet.v1.AdoptKeyRequest
-	36, // 39: signet.v1.Admin.Rotate:input_type -> signet.v1.KeyRequest
-	36, // 40: signet.v1.Admin.Activate:input_type -> signet.v1.KeyRequest
-	36, // 41: signet.v1.Admin.Retire:input_type -> signet.v1.KeyRequest
-	36, // 42: signet.v1.Admin.Revoke:input_type -> signet.v1.KeyRequest
-	36, // 43: signet.v1.Admin.Destroy:input_type -> signet.v1.KeyRequest
-	21, // 44: signet.v1.Admin.ListOrphans:input_type -> signet.v1.ListOrphansRequest
-	24, // 45: signet.v1.Admin.CleanOrphan:input_type -> signet.v1.CleanOrphanRequest
-	1,  // 46: signet.v1.Signer.Issue:output_type -> signet.v1.IssueReply
-	4,  // 47: signet.v1.Signer.IssueStream:output_type -> signet.v1.IssueReplyBatch
-	8,  // 48: signet.v1.Signer.Sign:output_type -> signet.v1.SignReply
-	11, // 49: signet.v1.Signer.SignStream:output_type -> signet.v1.SignReplyBatch
-	14, // 50: signet.v1.Signer.Introspect:output_type -> signet.v1.IntrospectReply
-	16, // 51: signet.v1.Signer.Redeem:output_type -> signet.v1.RedeemReply
-	19, // 52: signet.v1.Signer.PublicKeys:output_type -> signet.v1.PublicKeysReply
-	27, // 53: signet.v1.Admin.ListKeys:output_type -> signet.v1.ListKeysReply
-	42, // 54: signet.v1.Admin.Status:output_type -> signet.v1.StatusReply
-	31, // 55: signet.v1.Admin.ListPlugins:output_type -> signet.v1.ListPluginsReply
-	39, // 56: signet.v1.Admin.Explain:output_type -> signet.v1.ExplainReply
-	37, // 57: signet.v1.Admin.CreateKey:output_type -> signet.v1.KeyReply
-	37, // 58: signet.v1.Admin.AdoptKey:output_type -> signet.v1.KeyReply
-	37, // 59: signet.v1.Admin.Rotate:output_type -> signet.v1.KeyReply
-	37, // 60: signet.v1.Admin.Activate:output_type -> signet.v1.KeyReply
-	37, // 61: signet.v1.Admin.Retire:output_type -> signet.v1.KeyReply
-	37, // 62: signet.v1.Admin.Revoke:output_type -> signet.v1.KeyReply
-	37, // 63: signet.v1.Admin.Destroy:output_type -> signet.v1.KeyReply
-	22, // 64: signet.v1.Admin.ListOrphans:output_type -> signet.v1.ListOrphansReply
-	25, // 65: signet.v1.Admin.CleanOrphan:output_type -> signet.v1.CleanOrphanReply
-	46, // [46:66] is the sub-list for method output_type
-	26, // [26:46] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	39, // 22: signet.v1.AttestationReply.chains:type_name -> signet.v1.AttestationChain
+	28, // 23: signet.v1.KeyReply.key:type_name -> signet.v1.Key
+	0,  // 24: signet.v1.ExplainRequest.request:type_name -> signet.v1.IssueRequest
+	43, // 25: signet.v1.ExplainReply.steps:type_name -> signet.v1.ExplainStep
+	46, // 26: signet.v1.StatusReply.parts:type_name -> signet.v1.Part
+	0,  // 27: signet.v1.Signer.Issue:input_type -> signet.v1.IssueRequest
+	2,  // 28: signet.v1.Signer.IssueStream:input_type -> signet.v1.IssueBatch
+	7,  // 29: signet.v1.Signer.Sign:input_type -> signet.v1.SignRequest
+	9,  // 30: signet.v1.Signer.SignStream:input_type -> signet.v1.SignBatch
+	13, // 31: signet.v1.Signer.Introspect:input_type -> signet.v1.IntrospectRequest
+	15, // 32: signet.v1.Signer.Redeem:input_type -> signet.v1.RedeemRequest
+	18, // 33: signet.v1.Signer.PublicKeys:input_type -> signet.v1.PublicKeysRequest
+	26, // 34: signet.v1.Admin.ListKeys:input_type -> signet.v1.ListKeysRequest
+	44, // 35: signet.v1.Admin.Status:input_type -> signet.v1.StatusRequest
+	30, // 36: signet.v1.Admin.ListPlugins:input_type -> signet.v1.ListPluginsRequest
+	41, // 37: signet.v1.Admin.Explain:input_type -> signet.v1.ExplainRequest
+	35, // 38: signet.v1.Admin.CreateKey:input_type -> signet.v1.CreateKeyRequest
+	34, // 39: signet.v1.Admin.AdoptKey:input_type -> signet.v1.AdoptKeyRequest
+	36, // 40: signet.v1.Admin.Rotate:input_type -> signet.v1.KeyRequest
+	36, // 41: signet.v1.Admin.Activate:input_type -> signet.v1.KeyRequest
+	36, // 42: signet.v1.Admin.Retire:input_type -> signet.v1.KeyRequest
+	36, // 43: signet.v1.Admin.Revoke:input_type -> signet.v1.KeyRequest
+	36, // 44: signet.v1.Admin.Destroy:input_type -> signet.v1.KeyRequest
+	37, // 45: signet.v1.Admin.Attestation:input_type -> signet.v1.AttestationRequest
+	21, // 46: signet.v1.Admin.ListOrphans:input_type -> signet.v1.ListOrphansRequest
+	24, // 47: signet.v1.Admin.CleanOrphan:input_type -> signet.v1.CleanOrphanRequest
+	1,  // 48: signet.v1.Signer.Issue:output_type -> signet.v1.IssueReply
+	4,  // 49: signet.v1.Signer.IssueStream:output_type -> signet.v1.IssueReplyBatch
+	8,  // 50: signet.v1.Signer.Sign:output_type -> signet.v1.SignReply
+	11, // 51: signet.v1.Signer.SignStream:output_type -> signet.v1.SignReplyBatch
+	14, // 52: signet.v1.Signer.Introspect:output_type -> signet.v1.IntrospectReply
+	16, // 53: signet.v1.Signer.Redeem:output_type -> signet.v1.RedeemReply
+	19, // 54: signet.v1.Signer.PublicKeys:output_type -> signet.v1.PublicKeysReply
+	27, // 55: signet.v1.Admin.ListKeys:output_type -> signet.v1.ListKeysReply
+	45, // 56: signet.v1.Admin.Status:output_type -> signet.v1.StatusReply
+	31, // 57: signet.v1.Admin.ListPlugins:output_type -> signet.v1.ListPluginsReply
+	42, // 58: signet.v1.Admin.Explain:output_type -> signet.v1.ExplainReply
+	40, // 59: signet.v1.Admin.CreateKey:output_type -> signet.v1.KeyReply
+	40, // 60: signet.v1.Admin.AdoptKey:output_type -> signet.v1.KeyReply
+	40, // 61: signet.v1.Admin.Rotate:output_type -> signet.v1.KeyReply
+	40, // 62: signet.v1.Admin.Activate:output_type -> signet.v1.KeyReply
+	40, // 63: signet.v1.Admin.Retire:output_type -> signet.v1.KeyReply
+	40, // 64: signet.v1.Admin.Revoke:output_type -> signet.v1.KeyReply
+	40, // 65: signet.v1.Admin.Destroy:output_type -> signet.v1.KeyReply
+	38, // 66: signet.v1.Admin.Attestation:output_type -> signet.v1.AttestationReply
+	22, // 67: signet.v1.Admin.ListOrphans:output_type -> signet.v1.ListOrphansReply
+	25, // 68: signet.v1.Admin.CleanOrphan:output_type -> signet.v1.CleanOrphanReply
+	48, // [48:69] is the sub-list for method output_type
+	27, // [27:48] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_signet_proto_init() }
@@ -3345,7 +3540,7 @@ func file_signet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_proto_rawDesc), len(file_signet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   46,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

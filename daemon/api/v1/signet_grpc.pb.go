@@ -378,6 +378,7 @@ const (
 	Admin_Retire_FullMethodName      = "/signet.v1.Admin/Retire"
 	Admin_Revoke_FullMethodName      = "/signet.v1.Admin/Revoke"
 	Admin_Destroy_FullMethodName     = "/signet.v1.Admin/Destroy"
+	Admin_Attestation_FullMethodName = "/signet.v1.Admin/Attestation"
 	Admin_ListOrphans_FullMethodName = "/signet.v1.Admin/ListOrphans"
 	Admin_CleanOrphan_FullMethodName = "/signet.v1.Admin/CleanOrphan"
 )
@@ -411,6 +412,8 @@ type AdminClient interface {
 	Revoke(ctx context.Context, in *KeyRequest, opts ...grpc.CallOption) (*KeyReply, error)
 	// destroy
 	Destroy(ctx context.Context, in *KeyRequest, opts ...grpc.CallOption) (*KeyReply, error)
+	// view: what the HSM itself says of a version, signed by its maker
+	Attestation(ctx context.Context, in *AttestationRequest, opts ...grpc.CallOption) (*AttestationReply, error)
 	// view
 	ListOrphans(ctx context.Context, in *ListOrphansRequest, opts ...grpc.CallOption) (*ListOrphansReply, error)
 	// destroy
@@ -535,6 +538,16 @@ func (c *adminClient) Destroy(ctx context.Context, in *KeyRequest, opts ...grpc.
 	return out, nil
 }
 
+func (c *adminClient) Attestation(ctx context.Context, in *AttestationRequest, opts ...grpc.CallOption) (*AttestationReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AttestationReply)
+	err := c.cc.Invoke(ctx, Admin_Attestation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) ListOrphans(ctx context.Context, in *ListOrphansRequest, opts ...grpc.CallOption) (*ListOrphansReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListOrphansReply)
@@ -584,6 +597,8 @@ type AdminServer interface {
 	Revoke(context.Context, *KeyRequest) (*KeyReply, error)
 	// destroy
 	Destroy(context.Context, *KeyRequest) (*KeyReply, error)
+	// view: what the HSM itself says of a version, signed by its maker
+	Attestation(context.Context, *AttestationRequest) (*AttestationReply, error)
 	// view
 	ListOrphans(context.Context, *ListOrphansRequest) (*ListOrphansReply, error)
 	// destroy
@@ -630,6 +645,9 @@ func (UnimplementedAdminServer) Revoke(context.Context, *KeyRequest) (*KeyReply,
 }
 func (UnimplementedAdminServer) Destroy(context.Context, *KeyRequest) (*KeyReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Destroy not implemented")
+}
+func (UnimplementedAdminServer) Attestation(context.Context, *AttestationRequest) (*AttestationReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Attestation not implemented")
 }
 func (UnimplementedAdminServer) ListOrphans(context.Context, *ListOrphansRequest) (*ListOrphansReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListOrphans not implemented")
@@ -856,6 +874,24 @@ func _Admin_Destroy_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_Attestation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AttestationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Attestation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Attestation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Attestation(ctx, req.(*AttestationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_ListOrphans_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListOrphansRequest)
 	if err := dec(in); err != nil {
@@ -942,6 +978,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Destroy",
 			Handler:    _Admin_Destroy_Handler,
+		},
+		{
+			MethodName: "Attestation",
+			Handler:    _Admin_Attestation_Handler,
 		},
 		{
 			MethodName: "ListOrphans",

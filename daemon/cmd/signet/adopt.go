@@ -11,12 +11,13 @@ import (
 func newKeyAdopt() *cobra.Command {
 	req := &signetv1.AdoptKeyRequest{}
 	c := &cobra.Command{
-		Use:   "adopt NAME --id HEX --fingerprint SHA256",
-		Short: "Take over a key that is in the HSM already",
+		Use:   "adopt NAME --id ID --fingerprint SHA256",
+		Short: "Take over a key that is in the back-end already",
 		Long: `Makes a key that somebody else made in the back-end the next version of a key
 that the configuration names, and publishes it; a first version signs at once.
 
-The key is named by its CKA_ID and by its fingerprint, the SHA-256 of its public
+The key is named by its CKA_ID (in Google Cloud KMS: CRYPTOKEY/VERSION, in the
+key ring that is configured) and by its fingerprint, the SHA-256 of its public
 key's SubjectPublicKeyInfo, and nothing else is ever taken, or later destroyed,
 in its place. A key that may leave the token can't be adopted. What else the
 token does not vouch for (that it was made there, that it never could leave) is
@@ -26,7 +27,7 @@ named, and must be accepted by name: the ledger keeps who did so, and why.`,
 		Args: cobra.ExactArgs(1),
 	}
 	f := c.Flags()
-	f.StringVar(&req.Ref, "id", "", "the key's CKA_ID, in hex")
+	f.StringVar(&req.Ref, "id", "", "the key's CKA_ID, in hex; in Google Cloud KMS CRYPTOKEY/VERSION")
 	f.StringVar(&req.Fingerprint, "fingerprint", "", "SHA-256 of the public key's SubjectPublicKeyInfo, in hex")
 	f.StringSliceVar(&req.Accept, "accept", nil, "what the token need not vouch for, such as CKA_LOCAL")
 	f.StringVar(&req.Reason, "reason", "", "why; the ledger keeps it")

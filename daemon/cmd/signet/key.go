@@ -16,7 +16,7 @@ import (
 
 func newKey() *cobra.Command {
 	c := &cobra.Command{Use: "key", Short: "Create, look at, rotate and revoke keys"}
-	c.AddCommand(newKeyCreate(), newKeyAdopt(), newKeyList(), newKeyShow(), newKeyOrphans(),
+	c.AddCommand(newKeyCreate(), newKeyAdopt(), newKeyList(), newKeyShow(), newKeyAttestation(), newKeyOrphans(),
 		keyChange("rotate", "Make and publish the next version; it does not sign yet", signetv1.AdminClient.Rotate),
 		keyChange("activate", "Let a published version sign, and retire the one that did", signetv1.AdminClient.Activate),
 		keyChange("retire", "Stop the signing version without a successor", signetv1.AdminClient.Retire),
@@ -102,12 +102,17 @@ func keyArgs(req *signetv1.KeyRequest, args []string) error {
 	if len(args) == 1 {
 		return nil
 	}
-	n, err := strconv.ParseUint(args[1], 10, 32)
+	var err error
+	req.Version, err = versionOf(args[1])
+	return err
+}
+
+func versionOf(arg string) (uint32, error) {
+	n, err := strconv.ParseUint(arg, 10, 32)
 	if err != nil || n == 0 {
-		return fmt.Errorf("version %q is not a number from 1\nhint: `signet key list` shows them", args[1])
+		return 0, fmt.Errorf("version %q is not a number from 1\nhint: `signet key list` shows them", arg)
 	}
-	req.Version = uint32(n)
-	return nil
+	return uint32(n), nil
 }
 
 func printChange(c *cobra.Command, r *signetv1.KeyReply, asJSON bool) error {
