@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -71,6 +72,7 @@ func startFakes(b *testing.B) fakes {
 // asks the same fake for the same, with the wire's library and nothing else:
 // net/http, without SDK and SigV4, and a gRPC stub. CPU is the caller's alone.
 func BenchmarkKMS(b *testing.B) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as the daemon does, on both sides
 	at := startFakes(b)
 	ctx := context.Background()
 	aws, err := awskms.Open(ctx, awskms.Config{Region: fakekms.Region, Endpoint: at.aws, Now: time.Now, Settle: time.Second})

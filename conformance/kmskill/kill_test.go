@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -177,6 +178,10 @@ func (tr *trial) one() error {
 
 // listed is nil if every key that can sign carries an id that is on record.
 func (tr *trial) listed() error {
+	// Another round's child that was forked just now would hold the lock of our
+	// directory until it executes.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	store, err := filestore.Open(tr.dir, filestore.Options{})
 	if err != nil {
 		return err

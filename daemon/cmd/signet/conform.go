@@ -223,18 +223,29 @@ func (r *conformRun) open(ctx context.Context) (signers.Backend, error) {
 	return daemon.OpenBackend(ctx, r.backendConfig, r.log)
 }
 
-// list lists the keys that are there.
-func (r *conformRun) list(ctx context.Context) ([]signers.KeyID, error) {
+// list describes the keys that are there, the half-made too.
+func (r *conformRun) list(ctx context.Context) (all []string, err error) {
 	b, err := r.open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer b.Close() //nolint:errcheck // it has done what it was for
-	lister, ok := b.(signers.Lister)
+	surveyor, ok := b.(signers.Surveyor)
 	if !ok {
 		return nil, nil
 	}
-	return lister.List(ctx)
+	held, err := surveyor.Survey(ctx)
+	if errors.Is(err, signers.ErrUnsupported) {
+		return nil, nil // it can't say, and nor can we
+	}
+	for _, h := range held {
+		if h.Stray {
+			all = append(all, fmt.Sprintf("%q, %s, which was cut off before it was named,", h.ID, h.Ref))
+		} else {
+			all = append(all, fmt.Sprintf("%q", h.ID))
+		}
+	}
+	return all, err
 }
 
 // suite runs the checks up to the level, and shows how far it is.
@@ -317,7 +328,7 @@ func (r *conformRun) faults(t conformance.T) []signertest.Fault {
 }
 
 // leftBehind compares the keys that are there with those that were.
-func (r *conformRun) leftBehind(ctx context.Context, before []signers.KeyID, to *report.Report) error {
+func (r *conformRun) leftBehind(ctx context.Context, before []string, to *report.Report) error {
 	if r.current != nil {
 		_ = r.current.Close() // a store of files has one owner
 	}
@@ -328,10 +339,10 @@ func (r *conformRun) leftBehind(ctx context.Context, before []signers.KeyID, to 
 	result := report.Result{
 		Name: "nothing-left-behind", Level: signertest.LevelOpen, Why: "a suite that is run on a real HSM must leave it as it was", Outcome: report.Passed,
 	}
-	for _, id := range after {
-		if !slices.Contains(before, id) {
+	for _, key := range after {
+		if !slices.Contains(before, key) {
 			result.Outcome = report.Failed
-			result.Said = append(result.Said, fmt.Sprintf("key %q is there now and was not before\nhint: destroy it, by this id, with the vendor's tool", id))
+			result.Said = append(result.Said, fmt.Sprintf("key %s is there now and was not before\nhint: destroy it, by this name, with the vendor's tool, or see `signet key orphans`", key))
 		}
 	}
 	to.Results = append(to.Results, result)

@@ -17,12 +17,7 @@ import (
 // TestTheEstimateIsNotTooLow, nor absurd: what the suite really asks for is
 // counted by the fake, with few algorithms and with many.
 func TestTheEstimateIsNotTooLow(t *testing.T) {
-	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": fakekms.AccessKey, "AWS_SECRET_ACCESS_KEY": fakekms.SecretKey, "AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
-	} {
-		t.Setenv(name, value)
-	}
+	credentials(t)
 	many := []signers.Algorithm{signers.ECDSAP256, signers.ECDSAP384, signers.ECDSAP521, signers.Ed25519, "rsa2048-pss-sha256"}
 	for _, run := range []struct {
 		level int
@@ -32,7 +27,10 @@ func TestTheEstimateIsNotTooLow(t *testing.T) {
 			continue
 		}
 		s := fakekms.New(time.Now, 5*time.Millisecond)
-		b := suiteOn(t, s, run.level, run.algs)
+		b, code, out := suiteOn(t, s, run.level, run.algs)
+		if code != 0 {
+			t.Fatalf("exit status %d:\n%s", code, out)
+		}
 		got := estimate{keys: s.Count("CreateKey"), signatures: s.Count("Sign"), requests: len(s.Log()) - s.Count("Sign")}
 		s.Close()
 		want := estimateOf(b, run.level, run.algs, false)
@@ -47,8 +45,19 @@ func TestTheEstimateIsNotTooLow(t *testing.T) {
 	}
 }
 
+// credentials are those that the fake knows.
+func credentials(t *testing.T) {
+	t.Helper()
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": fakekms.AccessKey, "AWS_SECRET_ACCESS_KEY": fakekms.SecretKey, "AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+	} {
+		t.Setenv(name, value)
+	}
+}
+
 // suiteOn runs the suite as `signet conform signer` does.
-func suiteOn(t *testing.T, s *fakekms.Server, level int, algs []signers.Algorithm) config.Backend {
+func suiteOn(t *testing.T, s *fakekms.Server, level int, algs []signers.Algorithm) (b config.Backend, code int, out string) {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "signet.yaml")
@@ -71,10 +80,8 @@ admins:
 	for _, a := range algs {
 		args = append(args, "--algorithm", string(a))
 	}
-	var out, said bytes.Buffer
-	if code := run(t.Context(), args, &out, &said); code != 0 {
-		t.Fatalf("exit status %d:\n%s\n%s", code, &out, &said)
-	}
+	var printed, said bytes.Buffer
+	code = run(t.Context(), args, &printed, &said)
 	if !strings.Contains(said.String(), "at most $") {
 		t.Errorf("no estimate: %s", &said)
 	}
@@ -82,5 +89,18 @@ admins:
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cfg.Backends[0]
+	return cfg.Backends[0], code, printed.String()
+}
+
+// TestWhatStaysIsNamed, also what was cut off before it had a name.
+func TestWhatStaysIsNamed(t *testing.T) {
+	credentials(t)
+	s := fakekms.New(time.Now, 5*time.Millisecond)
+	defer s.Close()
+	s.Set(fakekms.Fault{Operation: "ScheduleKeyDeletion", Kind: "AccessDeniedException"},
+		fakekms.Fault{Operation: "CreateAlias", Kind: "AccessDeniedException", Times: 1})
+	_, code, out := suiteOn(t, s, 1, []signers.Algorithm{signers.ECDSAP256})
+	if code != 1 || !strings.Contains(out, "which was cut off before it was named, is there now") || !strings.Contains(out, `key "check-`) {
+		t.Errorf("exit status %d, want 1 and both kinds of key named:\n%s", code, out)
+	}
 }
