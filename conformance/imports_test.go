@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"signers/stream":  {},
 	"signers/awskms":  {"signers", "signers/cost", "signers/handles"},
 	"signers/gcpkms":  {"signers", "signers/cost", "signers/handles"},
-	"signers/cost":    {},
+	"signers/cost":    {"signers"},
 	"signers/handles": {"signers"},
 	"signers/guard":   {"signers"},
 	"signers/api/v1":  {},

@@ -15,6 +15,7 @@ import (
 	"github.com/signetd/signet/keyring"
 	"github.com/signetd/signet/signers"
 	"github.com/signetd/signet/signers/cost"
+	"github.com/signetd/signet/signers/guard"
 )
 
 // newAdmin is the operators' service, from the configuration.
@@ -152,12 +153,26 @@ func (d *Daemon) measureParts(ctx context.Context) {
 func (d *Daemon) measureBackends() {
 	d.metrics.WatchBackends(func() []metrics.Backend {
 		var all []metrics.Backend
-		for name, r := range d.reports() {
-			all = append(all, metrics.Backend{
-				Name: name, State: r.State, Sessions: r.Sessions, Busy: r.Busy, Waiting: r.Waiting, Refused: r.Refused,
-				Recoveries: r.Recoveries, Checked: r.Checked, CheckFailed: r.CheckFailed != "",
-			})
+		for name, g := range d.guards {
+			all = append(all, measured(name, g))
 		}
 		return all
 	})
+}
+
+func measured(name string, g *guard.Backend) metrics.Backend {
+	r, u := g.Report(), g.Usage()
+	b := metrics.Backend{
+		Name: name, State: r.State, Sessions: r.Sessions, Busy: r.Busy, Waiting: r.Waiting, Refused: r.Refused,
+		Recoveries: r.Recoveries, Checked: r.Checked, CheckFailed: r.CheckFailed != "",
+		Metered: u.Requests != nil, Retries: u.Retries, USD: u.USD,
+	}
+	b.CreationsLeft, b.Budgeted = g.CreationsLeft()
+	for kind, n := range u.Requests {
+		b.Requests = append(b.Requests, metrics.Request{Operation: kind.Operation, Outcome: string(kind.Outcome), Count: n})
+		if kind.Outcome == signers.Throttled {
+			b.Throttled += n
+		}
+	}
+	return b
 }

@@ -46,10 +46,11 @@ func (d *Daemon) openBackend(ctx context.Context, b config.Backend) (*guard.Back
 	if !ok {
 		return nil, fmt.Errorf("type %q is not known", b.Type)
 	}
-	return guard.Open(ctx, guard.Config{
-		Name: b.Name, InFlight: b.Limits.InFlight, Rate: b.Limits.Rate, Failures: b.Limits.Failures,
-		Pause: b.Limits.Pause.D(), Log: d.log,
-	}, func(ctx context.Context) (signers.Backend, error) { return open(ctx, d, b) })
+	limits, err := d.limits(b)
+	if err != nil {
+		return nil, err
+	}
+	return guard.Open(ctx, limits, func(ctx context.Context) (signers.Backend, error) { return open(ctx, d, b) })
 }
 
 // OpenBackend opens one back-end of a configuration, guarded, for a command that

@@ -83,7 +83,8 @@ func (r *Ring) Orphans(ctx context.Context, backend string) ([]Orphan, error) {
 	var all []Orphan
 	for _, h := range held {
 		state, claimed := claims[h.ID]
-		if claimed && (!h.Stray || state == Creating) {
+		_, adopted := claims[h.AsAdopted]
+		if adopted || claimed && (!h.Stray || state == Creating) {
 			continue
 		}
 		if origin := originOf(h); origin != "" {

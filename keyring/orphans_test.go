@@ -144,6 +144,15 @@ func TestOnlyWhatIsNamedWhollyIsCleaned(t *testing.T) {
 	}
 }
 
+// TestAKeyThatWasAdoptedIsNoOrphan, by whatever id the back-end has it.
+func TestAKeyThatWasAdoptedIsNoOrphan(t *testing.T) {
+	w, h, id := withHolder(t)
+	h.planted = []signers.Holding{{ID: "pay-v7-00112233", Ref: "a", AsAdopted: id, Created: h.created}}
+	w.orphans()
+	_, err := w.Clean(t.Context(), Cleaning{Backend: "hsm", ID: "pay-v7-00112233", Ref: "a"})
+	is(t, err, ErrNoOrphan)
+}
+
 // TestAKeyThatItsRecordCallsDestroyedIsAnOrphan: nobody else looks for it.
 func TestAKeyThatItsRecordCallsDestroyedIsAnOrphan(t *testing.T) {
 	w, h, id := withHolder(t)

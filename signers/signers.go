@@ -136,6 +136,7 @@ var (
 	ErrDenied      = errors.New("back-end refused")     // wrong PIN, missing IAM right
 	ErrUnavailable = errors.New("back-end unavailable") // the caller may retry
 	ErrBusy        = errors.New("back-end busy")        // over its limits; retry later
+	ErrBudget      = errors.New("budget of key creations is used up")
 	ErrClosed      = errors.New("back-end closed")
 	ErrNoProof     = errors.New("no statement about the key")
 )

@@ -39,6 +39,10 @@ type Holding struct {
 	// or made beside the one that is used.
 	Stray bool
 
+	// AsAdopted is the id that Adopt would give the key, "" if it adopts none: a
+	// record may have the key by that.
+	AsAdopted KeyID
+
 	State      string    // in the back-end's words; "" if it has none
 	Created    time.Time // zero if the back-end does not say
 	MonthlyUSD float64   // what it costs to keep, by the price table of its back-end

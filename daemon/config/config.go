@@ -127,9 +127,18 @@ type Quirks struct {
 // Limits keep a back-end that is slow or sick from harming the others.
 type Limits struct {
 	InFlight int      `yaml:"in_flight,omitempty" jsonschema:"minimum=1" jsonschema_description:"Signatures that may be under way or waiting; 128 if absent. More are refused at once."`
-	Rate     int      `yaml:"rate,omitempty" jsonschema:"minimum=1" jsonschema_description:"Signatures a second; no limit if absent. What is over waits for its turn until its deadline."`
+	Rate     int      `yaml:"rate,omitempty" jsonschema:"minimum=1" jsonschema_description:"Signatures a second; no limit if absent, but for gcpkms 900 in software and 45 elsewhere. What is over waits for its turn until its deadline."`
+	Rates    Rates    `yaml:"rates,omitempty" jsonschema_description:"Signatures a second by kind of key, as the services count them; no limit if absent, but for awskms 450 of each. Beside rate, both hold."`
 	Failures int      `yaml:"failures,omitempty" jsonschema:"minimum=1" jsonschema_description:"Failures in a row after which calls are refused at once, for pause; 8 if absent."`
 	Pause    Duration `yaml:"pause,omitempty" jsonschema_description:"How long calls are refused before one is let through to try; 1s if absent."`
+
+	CreationsPerHour int `yaml:"creations_per_hour,omitempty" jsonschema:"minimum=1" jsonschema_description:"Keys that the back-end may be asked to make in any hour, over all starts of the daemon; if absent 20 where keys cost money (awskms, gcpkms) and 1000 elsewhere."`
+}
+
+// Rates are signatures a second by kind of key.
+type Rates struct {
+	RSA int `yaml:"rsa,omitempty" jsonschema:"minimum=1" jsonschema_description:"With RSA keys."`
+	ECC int `yaml:"ecc,omitempty" jsonschema:"minimum=1" jsonschema_description:"With keys on elliptic curves, Ed25519 too."`
 }
 
 // Health says how a back-end is looked after.

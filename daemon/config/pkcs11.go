@@ -145,6 +145,9 @@ func (k checker) quirks(at string, q Quirks) {
 func (k checker) limits(at string, b Backend) {
 	k.positive(at+".limits.in_flight", b.Limits.InFlight)
 	k.positive(at+".limits.rate", b.Limits.Rate)
+	k.positive(at+".limits.rates.rsa", b.Limits.Rates.RSA)
+	k.positive(at+".limits.rates.ecc", b.Limits.Rates.ECC)
+	k.positive(at+".limits.creations_per_hour", b.Limits.CreationsPerHour)
 	k.positive(at+".limits.failures", b.Limits.Failures)
 	k.within(at+".limits.pause", b.Limits.Pause, time.Minute, "choose less: nothing is signed meanwhile")
 	k.within(at+".health.every", b.Health.Every, time.Hour, "choose less: it is how a sick back-end is seen")

@@ -93,7 +93,7 @@ backends:
       files: [/f]
       quirks: {initialize_args: a, max_sessions: 3, login: session, read_only_sessions: true, public_read_only: true, eddsa_mechanism: 1, eddsa_generate: 2, eddsa_params: name, ec_point: raw, omit: [CKA_WRAP], algorithms: [ed25519], unattested: [CKA_LOCAL]}
       pin: {credential: c}
-    limits: {in_flight: 1, rate: 2, failures: 3, pause: 1s}
+    limits: {in_flight: 1, rate: 2, rates: {rsa: 3, ecc: 4}, failures: 3, pause: 1s, creations_per_hour: 5}
     health: {every: 1s, timeout: 1s, off: true}
   - {name: d, type: awskms, awskms: {region: eu-central-1, alias_prefix: p, endpoint: e, allow_endpoint: true, delete_after_days: 7, settle: 1s}}
   - {name: e, type: gcpkms, gcpkms: {key_ring: r, protection: HSM, connection: c, endpoint: e, generation: 1s}}

@@ -21,6 +21,7 @@ func scraped(t *testing.T) string {
 		return []Backend{{
 			Name: "hsm", State: "ready", Sessions: 3, Busy: 1, Waiting: 2, Refused: 4,
 			Recoveries: map[string]int64{"login": 5}, Checked: time.Unix(6, 0),
+			Metered: true, Requests: []Request{{"Sign", "done", 7}}, Throttled: 8, Retries: 9, USD: .5, Budgeted: true, CreationsLeft: 3,
 		}}
 	})
 	w := httptest.NewRecorder()
@@ -45,6 +46,11 @@ func TestAScrapeShowsWhatHappened(t *testing.T) {
 		`signet_backend_waiting{backend="hsm"} 2`,
 		`signet_backend_refused_total{backend="hsm"} 4`,
 		`signet_backend_recoveries_total{backend="hsm",rung="login"} 5`,
+		`signet_backend_requests_total{backend="hsm",operation="Sign",outcome="done"} 7`,
+		`signet_backend_throttled_total{backend="hsm"} 8`,
+		`signet_backend_retries_total{backend="hsm"} 9`,
+		`signet_backend_cost_usd_total{backend="hsm"} 0.5`,
+		`signet_backend_creations_left{backend="hsm"} 3`,
 		`signet_backend_health_check_ok{backend="hsm"} 1`,
 		`signet_backend_health_check_timestamp_seconds{backend="hsm"} 6`,
 	} {

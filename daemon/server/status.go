@@ -59,6 +59,7 @@ var rows = []row{
 	{is: ErrNoFormat, code: codes.Unavailable, say: "no issuer serves this profile's format\nhint: operators: `signet status` says which issuers run", loud: true},
 	{is: ErrNobody, code: codes.Unauthenticated, say: "the caller is not known\nhint: operators: see the daemon's log", loud: true},
 	{is: signers.ErrDenied, code: codes.FailedPrecondition, say: "the key's back-end refused the daemon\nhint: operators: see the daemon's log for the PIN or right that is missing", loud: true},
+	{is: signers.ErrBudget, code: codes.ResourceExhausted, loud: true},
 	{is: signers.ErrBusy, code: codes.ResourceExhausted, say: "the key's back-end has too much to do\nhint: retry with back-off"},
 	{is: signers.ErrUnavailable, code: codes.Unavailable, say: "the key's back-end is unavailable\nhint: retry with back-off", loud: true},
 	{is: signers.ErrClosed, code: codes.Unavailable, say: "the daemon is stopping\nhint: retry with back-off"},

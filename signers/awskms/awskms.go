@@ -28,6 +28,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/signetd/signet/signers"
+	"github.com/signetd/signet/signers/cost"
 	"github.com/signetd/signet/signers/handles"
 )
 
@@ -84,7 +85,7 @@ func (c Config) checkEndpoint() error {
 }
 
 // A Backend is the keys of one account and region under one prefix. It
-// implements signers.Backend, Lister and Surveyor.
+// implements signers.Backend, Lister, Surveyor and Metered.
 type Backend struct {
 	cfg    Config
 	kms    *kms.Client
@@ -92,6 +93,7 @@ type Backend struct {
 	making sync.Mutex // one creation or destruction at a time
 
 	given handles.Book
+	meter cost.Meter
 
 	ctx      context.Context // ended by stop: of what goes on after a call
 	stop     context.CancelFunc
@@ -131,6 +133,7 @@ func Open(ctx context.Context, cfg Config) (*Backend, error) {
 	b.kms = kms.NewFromConfig(loaded, func(o *kms.Options) {
 		elsewhere = aws.ToString(o.BaseEndpoint)
 		o.BaseEndpoint = nil
+		o.APIOptions = append(o.APIOptions, b.metered)
 		if cfg.Endpoint != "" {
 			o.BaseEndpoint = aws.String(cfg.Endpoint)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/signetd/signet/signers"
+	"github.com/signetd/signet/signers/cost"
 	"github.com/signetd/signet/signers/handles"
 )
 
@@ -125,12 +126,14 @@ type Key struct {
 	spec     spec
 	arn      string
 	public   crypto.PublicKey
+	price    float64 // of a request, USD
 	attested []string
 	life     *handles.Life
 }
 
 // handle reads a key's public half, once, and makes a Key.
 func (b *Backend) handle(ctx context.Context, id signers.KeyID, alg signers.Algorithm, s spec, arn string, attested []string) (*Key, error) {
+	ctx = cost.Priced(ctx, cost.AWS(string(s.key)).Request)
 	got, err := b.kms.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: aws.String(arn)})
 	if err != nil {
 		return nil, meaning(err)
@@ -145,7 +148,7 @@ func (b *Backend) handle(ctx context.Context, id signers.KeyID, alg signers.Algo
 	if err := alg.Fits(public); err != nil {
 		return nil, err
 	}
-	return &Key{backend: b, id: id, alg: alg, spec: s, arn: arn, public: public, attested: attested, life: b.given.Of(id)}, nil
+	return &Key{backend: b, id: id, alg: alg, spec: s, arn: arn, public: public, price: cost.AWS(string(s.key)).Request, attested: attested, life: b.given.Of(id)}, nil
 }
 
 // Public returns the public half, as it was read when the key was opened.
@@ -170,7 +173,7 @@ func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 	}
 	ctx, cancel := k.backend.within(ctx)
 	defer cancel()
-	got, err := k.backend.kms.Sign(ctx, &kms.SignInput{
+	got, err := k.backend.kms.Sign(cost.Priced(ctx, k.price), &kms.SignInput{
 		KeyId: aws.String(k.arn), Message: input, MessageType: k.spec.message, SigningAlgorithm: k.spec.signing,
 	})
 	if err == nil && aws.ToString(got.KeyId) != k.arn {

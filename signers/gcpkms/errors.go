@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/signetd/signet/signers"
+	"github.com/signetd/signet/signers/cost"
 )
 
 // meaning translates an error of the SDK. What it retries it has retried.
@@ -49,10 +50,10 @@ func meaning(err error) error {
 
 // retried has signing and reading tried again inside the caller's deadline, also
 // when a quota is used up for the moment, which the SDK leaves to us.
-func retried(o *kms.KeyManagementCallOptions) {
+func retried(o *kms.KeyManagementCallOptions, meter *cost.Meter) {
 	again := gax.WithRetry(func() gax.Retryer {
-		return gax.OnCodes([]codes.Code{codes.Unavailable, codes.Internal, codes.ResourceExhausted, codes.Unknown},
-			gax.Backoff{Initial: 50 * time.Millisecond, Max: 2 * time.Second, Multiplier: 2})
+		return counted{gax.OnCodes([]codes.Code{codes.Unavailable, codes.Internal, codes.ResourceExhausted, codes.Unknown},
+			gax.Backoff{Initial: 50 * time.Millisecond, Max: 2 * time.Second, Multiplier: 2}), meter}
 	})
 	for _, call := range []*[]gax.CallOption{&o.AsymmetricSign, &o.GetPublicKey, &o.ListCryptoKeyVersions, &o.ListCryptoKeys, &o.CreateCryptoKey} {
 		*call = []gax.CallOption{again}

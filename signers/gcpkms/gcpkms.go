@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/signetd/signet/signers"
+	"github.com/signetd/signet/signers/cost"
 	"github.com/signetd/signet/signers/handles"
 )
 
@@ -75,12 +76,13 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // A Backend is the keys of one key ring. It implements signers.Backend, Lister,
-// Surveyor, Adopter and Prover.
+// Surveyor, Adopter, Prover and Metered.
 type Backend struct {
 	cfg    Config
 	kms    *kms.KeyManagementClient
 	making sync.Mutex // one creation or destruction at a time
 	given  handles.Book
+	meter  *cost.Meter
 	close  func() error
 }
 
@@ -93,6 +95,8 @@ func Open(ctx context.Context, cfg Config) (*Backend, error) {
 	}
 	watched := &line{now: cfg.Now}
 	options := watched.options()
+	meter := &cost.Meter{}
+	options = append(options, option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(metered(meter))))
 	if cfg.Endpoint != "" {
 		options = append(options, option.WithEndpoint(cfg.Endpoint), option.WithoutAuthentication(),
 			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
@@ -101,8 +105,8 @@ func Open(ctx context.Context, cfg Config) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gcpkms: %w: %w\nhint: the default credentials are looked for as `gcloud auth application-default print-access-token` does", signers.ErrUnavailable, err)
 	}
-	retried(client.CallOptions)
-	b := &Backend{cfg: cfg, kms: client, close: sync.OnceValue(client.Close)}
+	retried(client.CallOptions, meter)
+	b := &Backend{cfg: cfg, kms: client, meter: meter, close: sync.OnceValue(client.Close)}
 	ctx, cancel := b.within(ctx, cfg.Timeout)
 	defer cancel()
 	_, err = client.ListCryptoKeys(ctx, &kmspb.ListCryptoKeysRequest{Parent: cfg.KeyRing, PageSize: 1}).Next()

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/signetd/signet/signers"
+	"github.com/signetd/signet/signers/cost"
 	"github.com/signetd/signet/signers/handles"
 )
 
@@ -77,6 +78,7 @@ type Key struct {
 	alg      signers.Algorithm
 	version  string // its name
 	public   crypto.PublicKey
+	price    float64 // of a request, USD
 	attested []string
 	life     *handles.Life
 }
@@ -95,7 +97,8 @@ func fits(b []byte, sum *wrapperspb.Int64Value) bool {
 
 // handle reads a version's public half, once, and makes a Key.
 func (b *Backend) handle(ctx context.Context, id signers.KeyID, alg signers.Algorithm, v *kmspb.CryptoKeyVersion) (*Key, error) {
-	got, err := b.kms.GetPublicKey(ctx, &kmspb.GetPublicKeyRequest{Name: v.GetName()})
+	price := cost.GCP(v.GetProtectionLevel().String(), v.GetAlgorithm().String()).Request
+	got, err := b.kms.GetPublicKey(cost.Priced(ctx, price), &kmspb.GetPublicKeyRequest{Name: v.GetName()})
 	if err != nil {
 		return nil, meaning(err)
 	}
@@ -117,7 +120,7 @@ func (b *Backend) handle(ctx context.Context, id signers.KeyID, alg signers.Algo
 	if a := v.GetAttestation(); len(a.GetContent()) > 0 {
 		attested = append(attested, fmt.Sprintf("Attestation=%s,sha256:%x", a.GetFormat(), sha256.Sum256(a.GetContent())))
 	}
-	return &Key{backend: b, id: id, alg: alg, version: v.GetName(), public: public, attested: attested, life: b.given.Of(id)}, nil
+	return &Key{backend: b, id: id, alg: alg, version: v.GetName(), public: public, price: price, attested: attested, life: b.given.Of(id)}, nil
 }
 
 // Public returns the public half, as it was read when the key was opened.
@@ -142,7 +145,7 @@ func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 	}
 	ctx, cancel := k.backend.within(ctx, k.backend.cfg.Timeout)
 	defer cancel()
-	out, err := k.backend.kms.AsymmetricSign(ctx, in)
+	out, err := k.backend.kms.AsymmetricSign(cost.Priced(ctx, k.price), in)
 	if err == nil {
 		err = k.whole(in, out)
 	}

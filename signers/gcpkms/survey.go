@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
 
@@ -36,6 +37,7 @@ func (b *Backend) Survey(ctx context.Context) ([]signers.Holding, error) {
 func holding(id signers.KeyID, v *kmspb.CryptoKeyVersion, stray bool) signers.Holding {
 	h := signers.Holding{
 		ID: id, Ref: v.GetName(), Stray: stray, State: v.GetState().String(),
+		AsAdopted:  signers.KeyID(signers.AdoptedPrefix + string(id) + "-" + path.Base(v.GetName())),
 		MonthlyUSD: cost.GCP(v.GetProtectionLevel().String(), v.GetAlgorithm().String()).Month,
 	}
 	if v.GetCreateTime() != nil {

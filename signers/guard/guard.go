@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
-	"golang.org/x/time/rate"
 
 	"github.com/signetd/signet/signers"
 )
@@ -26,8 +25,11 @@ type Config struct {
 	Name     string        // for logs and errors
 	InFlight int           // signatures under way or waiting; 128
 	Rate     int           // signatures a second; no limit
+	RateRSA  int           // of those with RSA keys: a service may count them apart; no limit
+	RateECC  int           // of those with keys on elliptic curves, Ed25519 too; no limit
 	Failures int           // in a row, after which the breaker opens; 8
 	Pause    time.Duration // until an open breaker lets one through; 1 s
+	Budget   *Budget       // of keys to be made; no limit
 	Log      *slog.Logger  // required
 }
 
@@ -36,7 +38,8 @@ type Config struct {
 type Backend struct {
 	cfg     Config
 	slots   atomic.Int64
-	limiter *rate.Limiter
+	pace    *pace
+	paces   map[signers.Kind]*pace
 	breaker *gobreaker.TwoStepCircuitBreaker[any]
 	refused atomic.Int64
 	found   atomic.Pointer[health]
@@ -84,8 +87,10 @@ func newBackend(cfg Config) *Backend {
 	}
 	b := &Backend{cfg: cfg}
 	b.ctx, b.stop = context.WithCancel(context.Background())
-	if cfg.Rate > 0 {
-		b.limiter = rate.NewLimiter(rate.Limit(cfg.Rate), cfg.Rate)
+	ecc := newPace("with keys on elliptic curves", "limits.rates.ecc", cfg.RateECC)
+	b.pace = newPace("in all", "limits.rate", cfg.Rate)
+	b.paces = map[signers.Kind]*pace{
+		signers.KindRSA: newPace("with RSA keys", "limits.rates.rsa", cfg.RateRSA), signers.KindECDSA: ecc, signers.KindEd25519: ecc,
 	}
 	b.breaker = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 		Name: cfg.Name, MaxRequests: 1, Timeout: cfg.Pause,
@@ -152,10 +157,14 @@ func (b *Backend) opened() (signers.Backend, error) {
 // Create makes a key.
 func (b *Backend) Create(ctx context.Context, id signers.KeyID, alg signers.Algorithm) (signers.Key, error) {
 	inner, err := b.opened()
+	if err == nil {
+		err = b.mayMake()
+	}
 	if err != nil {
 		return nil, err
 	}
-	return b.wrap(inner.Create(ctx, id, alg))
+	key, err := inner.Create(ctx, id, alg)
+	return b.wrap(key, alg, err)
 }
 
 // Open opens a key.
@@ -164,14 +173,19 @@ func (b *Backend) Open(ctx context.Context, id signers.KeyID, alg signers.Algori
 	if err != nil {
 		return nil, err
 	}
-	return b.wrap(inner.Open(ctx, id, alg))
+	key, err := inner.Open(ctx, id, alg)
+	return b.wrap(key, alg, err)
 }
 
-func (b *Backend) wrap(k signers.Key, err error) (signers.Key, error) {
+func (b *Backend) wrap(k signers.Key, alg signers.Algorithm, err error) (signers.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Key{b, k}, nil
+	p, err := alg.Params()
+	if err != nil {
+		return nil, err
+	}
+	return &Key{b, k, b.paces[p.Kind]}, nil
 }
 
 // Destroy destroys a key.
@@ -208,9 +222,19 @@ func (b *Backend) Adopt(ctx context.Context, ref, fingerprint string, alg signer
 	}
 	a, err := adopter.Adopt(ctx, ref, fingerprint, alg)
 	if err == nil {
-		a.Key = &Key{b, a.Key}
+		a.Key, err = b.wrap(a.Key, alg, nil)
 	}
 	return a, err
+}
+
+// Usage is what the back-end asked a service for, nothing if it counts none.
+func (b *Backend) Usage() signers.Usage {
+	if inner, err := b.opened(); err == nil {
+		if m, ok := inner.(signers.Metered); ok {
+			return m.Usage()
+		}
+	}
+	return signers.Usage{}
 }
 
 // Report says how the back-end fares.
@@ -260,6 +284,7 @@ func (b *Backend) Close() error {
 type Key struct {
 	backend *Backend
 	key     signers.Key
+	pace    *pace // of its kind
 }
 
 // Public returns the public half.
@@ -289,11 +314,13 @@ func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 		b.refused.Add(1)
 		return nil, fmt.Errorf("back-end %q: %d signatures are under way: %w\nhint: retry with back-off; limits.in_flight allows more", b.cfg.Name, b.cfg.InFlight, signers.ErrBusy)
 	}
-	if b.limiter != nil {
-		if err := b.limiter.Wait(ctx); err != nil {
-			b.refused.Add(1)
-			return nil, fmt.Errorf("back-end %q: over %d signatures a second: %w\nhint: retry with back-off; limits.rate allows more", b.cfg.Name, b.cfg.Rate, signers.ErrBusy)
-		}
+	err := k.pace.wait(ctx)
+	if err == nil {
+		err = b.pace.wait(ctx)
+	}
+	if err != nil {
+		b.refused.Add(1)
+		return nil, fmt.Errorf("back-end %q: %w", b.cfg.Name, err)
 	}
 	done, err := b.breaker.Allow()
 	if err != nil {

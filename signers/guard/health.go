@@ -93,7 +93,7 @@ func (b *Backend) check(c Check, key *signers.Key) error {
 		return err
 	}
 	if *key == nil {
-		if *key, err = healthKey(ctx, inner, c.Algorithm); err != nil {
+		if *key, err = b.healthKey(ctx, inner, c.Algorithm); err != nil {
 			return err
 		}
 	}
@@ -109,14 +109,16 @@ func (b *Backend) check(c Check, key *signers.Key) error {
 }
 
 // healthKey opens the key that the checks sign with, or makes it.
-func healthKey(ctx context.Context, b signers.Backend, alg signers.Algorithm) (signers.Key, error) {
+func (b *Backend) healthKey(ctx context.Context, inner signers.Backend, alg signers.Algorithm) (signers.Key, error) {
 	id := healthID(alg)
-	key, err := b.Open(ctx, id, alg)
+	key, err := inner.Open(ctx, id, alg)
 	if errors.Is(err, signers.ErrNotFound) {
-		key, err = b.Create(ctx, id, alg)
+		if err = b.mayMake(); err == nil {
+			key, err = inner.Create(ctx, id, alg)
+		}
 	}
 	if errors.Is(err, signers.ErrExists) { // another daemon was faster
-		key, err = b.Open(ctx, id, alg)
+		key, err = inner.Open(ctx, id, alg)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("health check: %w", err)

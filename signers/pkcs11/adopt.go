@@ -30,6 +30,11 @@ func adopted(id signers.KeyID) (ckaID []byte, fingerprint string, ok bool) {
 	return ckaID, parts[2], err == nil
 }
 
+// idOfAdopted puts an id together, of CKA_ID in hex and a fingerprint.
+func idOfAdopted(ckaID, fingerprint string) signers.KeyID {
+	return signers.KeyID(signers.AdoptedPrefix + strings.ToLower(ckaID) + "-" + fingerprint[:min(16, len(fingerprint))])
+}
+
 // Fingerprint is the SHA-256 of a public key's SubjectPublicKeyInfo (RFC 5280
 // section 4.1.2.7), in hex, as `openssl pkey -pubin -outform DER | sha256sum` has it.
 func Fingerprint(pub crypto.PublicKey) (string, error) {
@@ -47,7 +52,7 @@ func Fingerprint(pub crypto.PublicKey) (string, error) {
 // make for it. A key that may leave the token now, or can't sign, is
 // ErrMismatch.
 func (b *Backend) Adopt(ctx context.Context, ref, fingerprint string, alg signers.Algorithm) (signers.Adopted, error) {
-	id := signers.KeyID(signers.AdoptedPrefix + strings.ToLower(ref) + "-" + fingerprint[:min(16, len(fingerprint))])
+	id := idOfAdopted(ref, fingerprint)
 	if _, _, ok := adopted(id); !ok || len(fingerprint) != 64 {
 		return signers.Adopted{}, fmt.Errorf("pkcs11: adopt: CKA_ID %q and fingerprint %q: %w\nhint: the id in hex, at most 21 bytes, and the whole SHA-256 of the public key in hex", ref, fingerprint, signers.ErrMismatch)
 	}

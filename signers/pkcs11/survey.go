@@ -3,6 +3,7 @@ package pkcs11
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -69,7 +70,9 @@ func (b *Backend) holding(s *session, id string, private, public []pkcs11.Object
 	var err error
 	if h.Ref, err = b.fingerprint(s.handle, public[0]); err != nil {
 		h.State = "its public key can't be read"
+		return h
 	}
+	h.AsAdopted = idOfAdopted(hex.EncodeToString([]byte(id)), h.Ref)
 	return h
 }
 

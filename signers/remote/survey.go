@@ -18,7 +18,10 @@ func (b *Backend) Survey(ctx context.Context) (all []signers.Holding, err error)
 		r, err := l.api.SurveyKeys(ctx, &signersv1.SurveyRequest{})
 		all = nil
 		for _, h := range r.GetHoldings() {
-			one := signers.Holding{ID: signers.KeyID(h.GetId()), Ref: h.GetRef(), Stray: h.GetStray(), State: h.GetState(), MonthlyUSD: h.GetMonthlyUsd()}
+			one := signers.Holding{
+				ID: signers.KeyID(h.GetId()), Ref: h.GetRef(), Stray: h.GetStray(), AsAdopted: signers.KeyID(h.GetAsAdopted()),
+				State: h.GetState(), MonthlyUSD: h.GetMonthlyUsd(),
+			}
 			if ns := h.GetCreatedNs(); ns != 0 {
 				one.Created = time.Unix(0, ns)
 			}
@@ -61,7 +64,9 @@ func (s *server) SurveyKeys(ctx context.Context, _ *signersv1.SurveyRequest) (*s
 	all, err := b.Survey(ctx)
 	reply := &signersv1.SurveyReply{}
 	for _, h := range all {
-		one := &signersv1.Holding{Id: string(h.ID), Ref: h.Ref, Stray: h.Stray, State: h.State, MonthlyUsd: h.MonthlyUSD}
+		one := &signersv1.Holding{
+			Id: string(h.ID), Ref: h.Ref, Stray: h.Stray, AsAdopted: string(h.AsAdopted), State: h.State, MonthlyUsd: h.MonthlyUSD,
+		}
 		if !h.Created.IsZero() {
 			one.CreatedNs = h.Created.UnixNano()
 		}

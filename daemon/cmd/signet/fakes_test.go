@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"time"
 
@@ -54,9 +58,13 @@ func fakeKMS(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// awsFault has every request for an operation meet a fault from now on:
-// "blackhole" is never answered, "lose" is done and not answered; "none" ends
-// all faults.
+var awsFaults = map[string]fakekms.Fault{
+	"blackhole": {Action: fakekms.BlackHole},
+	"internal":  {Action: fakekms.Answer, Kind: "KMSInternalException", Status: 500},
+}
+
+// awsFault has every request for an operation meet a fault from now on; "none"
+// ends all faults.
 func awsFault(ts *testscript.TestScript, neg bool, args []string) {
 	c, _ := ts.Value("clouds").(*clouds)
 	c.before = map[string]int{}
@@ -65,11 +73,16 @@ func awsFault(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	switch {
 	case neg || len(args) == 0:
-		ts.Fatalf("usage: awsfault none | OPERATION blackhole|lose, after fakekms")
+		ts.Fatalf("usage: awsfault none | OPERATION blackhole|internal, after fakekms")
 	case args[0] == "none":
 		c.aws.Clear()
 	default:
-		c.aws.Set(fakekms.Fault{Operation: args[0], Action: map[string]fakekms.Action{"blackhole": fakekms.BlackHole, "lose": fakekms.Lose}[args[1]]})
+		f, ok := awsFaults[args[1]]
+		if !ok {
+			ts.Fatalf("fault %q is not known", args[1])
+		}
+		f.Operation = args[0]
+		c.aws.Set(f)
 	}
 }
 
@@ -93,4 +106,22 @@ func awsAsked(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s was asked for %d times, want %d", args[0], c.asked(args[0]), n)
 		}
 	}
+}
+
+// scrape writes what metrics.sock has into a file.
+func scrape(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: scrape SOCKET FILE")
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", args[0])
+	}
+	c := http.Client{Transport: &http.Transport{DialContext: dial}}
+	defer c.CloseIdleConnections()
+	r, err := c.Get("http://signet/metrics")
+	ts.Check(err)
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), text, 0o600))
 }

@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 			"fakekms":  fakeKMS,
 			"awsfault": awsFault,
 			"awsasked": awsAsked,
+			"scrape":   scrape,
 		},
 	})
 }

@@ -610,6 +610,7 @@ type Holding struct {
 	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
 	CreatedNs     int64                  `protobuf:"varint,5,opt,name=created_ns,json=createdNs,proto3" json:"created_ns,omitempty"` // since 1970, 0 for unknown
 	MonthlyUsd    float64                `protobuf:"fixed64,6,opt,name=monthly_usd,json=monthlyUsd,proto3" json:"monthly_usd,omitempty"`
+	AsAdopted     string                 `protobuf:"bytes,7,opt,name=as_adopted,json=asAdopted,proto3" json:"as_adopted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -684,6 +685,13 @@ func (x *Holding) GetMonthlyUsd() float64 {
 		return x.MonthlyUsd
 	}
 	return 0
+}
+
+func (x *Holding) GetAsAdopted() string {
+	if x != nil {
+		return x.AsAdopted
+	}
+	return ""
 }
 
 type DiscardRequest struct {
@@ -1157,7 +1165,7 @@ const file_backend_proto_rawDesc = "" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x0f\n" +
 	"\rSurveyRequest\"E\n" +
 	"\vSurveyReply\x126\n" +
-	"\bholdings\x18\x01 \x03(\v2\x1a.signet.signers.v1.HoldingR\bholdings\"\x97\x01\n" +
+	"\bholdings\x18\x01 \x03(\v2\x1a.signet.signers.v1.HoldingR\bholdings\"\xb6\x01\n" +
 	"\aHolding\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03ref\x18\x02 \x01(\tR\x03ref\x12\x14\n" +
@@ -1166,7 +1174,9 @@ const file_backend_proto_rawDesc = "" +
 	"\n" +
 	"created_ns\x18\x05 \x01(\x03R\tcreatedNs\x12\x1f\n" +
 	"\vmonthly_usd\x18\x06 \x01(\x01R\n" +
-	"monthlyUsd\"2\n" +
+	"monthlyUsd\x12\x1d\n" +
+	"\n" +
+	"as_adopted\x18\a \x01(\tR\tasAdopted\"2\n" +
 	"\x0eDiscardRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03ref\x18\x02 \x01(\tR\x03ref\"\x0e\n" +
