@@ -69,6 +69,7 @@ func carries(g plugins.Grant, k plugins.VerifyingKey) error {
 		{g.Expires.After(g.NotBefore), "exp is not after nbf"},
 		{wholeSeconds(g.IssuedAt, g.NotBefore, g.Expires), "a time is not in whole seconds"},
 		{!slices.ContainsFunc(g.Scope, func(s string) bool { return !scopeToken(s) }), "scope has a value with a space, a quote or a backslash"},
+		{len(g.Assertion) == 0, "a JWT has no assertion that is not in it"},
 		{g.Serial == 0 && len(g.Principals) == 0 && len(g.Options) == 0 && len(g.Extensions) == 0, "a JWT has no serial, principals, options or extensions"},
 		{g.Holder == plugins.Holder{} || slices.Contains(holders, g.Holder.Kind) && thumbprint(g.Holder.Value), "the holder is not a jkt or x5t#S256 thumbprint"},
 	} {

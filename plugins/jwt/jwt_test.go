@@ -68,6 +68,7 @@ func TestThePromisesOfAnIssuer(t *testing.T) {
 			"a reserved claim":     with(func(g *plugins.Grant) { g.Claims = []byte(`{"sub":"root"}`) }),
 			"a variant of one":     with(func(g *plugins.Grant) { g.Claims = []byte(`{"Sub":"root"}`) }),
 			"claims that are none": with(func(g *plugins.Grant) { g.Claims = []byte(`[1]`) }),
+			"an assertion":         with(func(g *plugins.Grant) { g.Assertion = []byte("a") }),
 			"a serial":             with(func(g *plugins.Grant) { g.Serial = 1 }),
 			"principals":           with(func(g *plugins.Grant) { g.Principals = []string{"root"} }),
 			"SSH options":          with(func(g *plugins.Grant) { g.Options = map[string]string{"a": "b"} }),
