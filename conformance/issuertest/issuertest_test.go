@@ -145,15 +145,21 @@ func (w *witness) Logf(string, ...any)      {}
 func (w *witness) Errorf(string, ...any)    { w.failed = true }
 func (w *witness) Fatalf(string, ...any)    { w.failed = true; panic(stop{}) }
 
-func catches(c conformance.Check[Subject], s Subject) (caught bool) {
+func catches(c conformance.Check[Subject], s Subject) bool { return fails(c.Run, s) }
+
+func catchesPlugin(run func(conformance.T, Plugin), p Plugin) bool { return fails(run, p) }
+
+// fails reports whether a check fails; a Skip ends its goroutine.
+func fails[S any](run func(conformance.T, S), s S) bool {
 	w := &witness{}
-	defer func() {
-		if r := recover(); r != nil && r != (stop{}) {
-			panic(r)
-		}
-		caught = w.failed
+	done := make(chan any)
+	go func() {
+		defer func() { done <- recover() }()
+		run(w, s)
 	}()
-	c.Run(w, s)
+	if r := <-done; r != nil && r != (stop{}) {
+		panic(r)
+	}
 	return w.failed
 }
 

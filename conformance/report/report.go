@@ -190,7 +190,7 @@ func (r Report) Table(w io.Writer) error {
 		}
 		fmt.Fprintf(w, "\n%s: %s\n", c.Name, c.Outcome)
 		for _, line := range c.Said {
-			fmt.Fprintf(w, "  %s\n", line)
+			fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(line, "\n", "\n  "))
 		}
 		if c.Outcome == Failed {
 			fmt.Fprintf(w, "  why this is promised: %s\n", c.Why)

@@ -31,7 +31,7 @@ var (
 // A Spec says what to run and how much of it to bear.
 type Spec struct {
 	Name   string // for logs and errors
-	Format string // what Describe must say; Name if empty
+	Format string // what Describe must say; Name if empty; AnyFormat for a suite
 
 	// Self is the daemon's own binary: /proc/self/exe, opened at start. Run
 	// with LaunchArgs it calls sandbox.Exec. It is also what a stock issuer
@@ -80,6 +80,10 @@ type Spec struct {
 	Rand    io.Reader        // for jitter; default crypto/rand
 	Log     *slog.Logger     // required
 }
+
+// AnyFormat is the Format of a process that may make any: for a suite, which
+// has no keys.
+const AnyFormat = "*"
 
 // A Handshake is go-plugin's, which keeps a person from starting the process by
 // hand and wondering. It is no secret.

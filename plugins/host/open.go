@@ -75,7 +75,10 @@ func mustInspect(d plugins.Description) error {
 
 // described reads a description and refuses what it cannot explain.
 func described(reply *pluginsv1.DescribeReply, format string) (plugins.Description, error) {
-	if reply.GetFormat() != format {
+	if format == AnyFormat {
+		format = clean(reply.GetFormat())
+	}
+	if reply.GetFormat() != format || format == "" {
 		return plugins.Description{}, fmt.Errorf("it makes %q, not %q", clean(reply.GetFormat()), format)
 	}
 	d := plugins.Description{Format: format, Inspects: reply.GetInspects()}

@@ -38,8 +38,8 @@ type conformOptions struct {
 }
 
 func newConform() *cobra.Command {
-	c := &cobra.Command{Use: "conform", Short: "Hold a back-end against what every back-end promises"}
-	c.AddCommand(newConformSigner())
+	c := &cobra.Command{Use: "conform", Short: "Hold a back-end or a plug-in against what every one promises"}
+	c.AddCommand(newConformSigner(), newConformIssuer())
 	return c
 }
 
@@ -256,13 +256,18 @@ func (r *conformRun) suite(ctx context.Context, progress io.Writer) report.Repor
 	})
 	return report.Run(ctx, report.Options{
 		Suite: "signer", Subject: r.backendConfig.Name + " (" + r.backendConfig.Type + ")", Timeout: 10 * time.Minute, Now: daemon.Now,
-		Began: func(name string, at, of int) {
-			fmt.Fprintf(progress, "%*d/%d %-28s ", len(fmt.Sprint(of)), at, of, name)
-		},
-		Ended: func(c report.Result) {
-			fmt.Fprintf(progress, "%s %6.2f s\n", paint(progress, outcomeColour(c.Outcome), fmt.Sprintf("%-7s", c.Outcome)), c.Seconds)
-		},
+		Began: func(name string, at, of int) { began(progress, name, at, of) },
+		Ended: func(c report.Result) { ended(progress, c) },
 	}, checks, r.subject)
+}
+
+// began and ended show how far a suite is.
+func began(w io.Writer, name string, at, of int) {
+	fmt.Fprintf(w, "%*d/%d %-30s ", len(fmt.Sprint(of)), at, of, name)
+}
+
+func ended(w io.Writer, c report.Result) {
+	fmt.Fprintf(w, "%s %6.2f s\n", paint(w, outcomeColour(c.Outcome), fmt.Sprintf("%-7s", c.Outcome)), c.Seconds)
 }
 
 func outcomeColour(outcome string) string {

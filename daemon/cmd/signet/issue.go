@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/base64"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -53,10 +55,24 @@ func printToken(c *cobra.Command, t client.Token, asJSON bool) error {
 		if t.Serial != 0 {
 			said["serial"] = t.Serial
 		}
+		if binary(t.Value) {
+			delete(said, "token")
+			said["token_base64"] = base64.StdEncoding.EncodeToString([]byte(t.Value))
+		}
 		return emit(c.OutOrStdout(), said)
+	}
+	if binary(t.Value) {
+		_, err := io.WriteString(c.OutOrStdout(), t.Value)
+		return err
 	}
 	_, err := fmt.Fprintln(c.OutOrStdout(), strings.TrimSpace(t.Value))
 	return err
+}
+
+// binary reports whether a token is no text, as a plug-in's may be. It is
+// printed to the byte.
+func binary(token string) bool {
+	return strings.ContainsFunc(token, func(r rune) bool { return r > '~' || r < ' ' && r != '\n' })
 }
 
 func newJWKS() *cobra.Command {
