@@ -68,6 +68,9 @@ packages() {
   command -v node >/dev/null || missing+=(nodejs)
   command -v npm >/dev/null || missing+=(npm)
   /usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || missing+=(python3-jwt python3-cryptography)
+  # A plug-in in another language runs on Debian's own Python.
+  /usr/bin/python3 -c 'import cbor2, cryptography, google.protobuf, grpc' 2>/dev/null ||
+    missing+=(python3 python3-cbor2 python3-cryptography python3-protobuf python3-grpcio)
   [ ${#missing[@]} -eq 0 ] || debian "${missing[@]}" || return 1
   npm_packages
 }
