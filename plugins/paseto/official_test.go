@@ -156,7 +156,11 @@ func TestOfficialVectorsChanged(t *testing.T) {
 			if verifies(c.Token, c.Assertion+" ") {
 				t.Errorf("%s: verifies with another assertion", c.Name)
 			}
-			for i := range c.Token {
+			step := 1
+			if k.Algorithm == signers.ECDSAP384 {
+				step = 6 // slow, under the race detector above all; the other languages see each
+			}
+			for i := 0; i < len(c.Token); i += step {
 				changed := []byte(c.Token)
 				changed[i] ^= 1 << (i % 6)
 				if verifies(string(changed), c.Assertion) {
