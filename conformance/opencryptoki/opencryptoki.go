@@ -35,6 +35,7 @@ const (
 	pid    = "/var/run/pkcsslotd.pid"
 	slot   = 17 // of the token that is ours
 	name   = "signet-conformance"
+	lock   = "/run/lock/signet-conformance-opencryptoki"
 
 	// The PINs of a new token: public, and good only to set others.
 	newSO, newUser = "87654321", "12345678"
@@ -45,13 +46,23 @@ type Token struct {
 	Module string // path of the PKCS#11 module
 	Label  string
 	PIN    string
+
+	lock *os.File
 }
 
+// Release lets another process make its token, which ends this one.
+func (t Token) Release() { _ = t.lock.Close() }
+
 // Make sets openCryptoki up and makes a token; what was in ours before is gone.
+// It waits for another process that has one, until that releases it or ends.
 func Make() (Token, error) {
 	found, _ := filepath.Glob("/usr/lib/*/pkcs11/libopencryptoki.so") // the pattern is good
 	if len(found) == 0 || os.Geteuid() != 0 {
 		return Token{}, ErrMissing
+	}
+	held, err := exclusive()
+	if err != nil {
+		return Token{}, fmt.Errorf("opencryptoki: %w", err)
 	}
 	if err := restart(); err != nil {
 		return Token{}, fmt.Errorf("opencryptoki: %w", err)
@@ -60,11 +71,24 @@ func Make() (Token, error) {
 	if _, err := rand.Read(secrets); err != nil {
 		return Token{}, fmt.Errorf("opencryptoki: %w", err)
 	}
-	t := Token{Module: found[0], Label: "signet-" + hex.EncodeToString(secrets[:4]), PIN: hex.EncodeToString(secrets[4:])}
+	t := Token{Module: found[0], Label: "signet-" + hex.EncodeToString(secrets[:4]), PIN: hex.EncodeToString(secrets[4:]), lock: held}
 	if err := t.initialise(); err != nil {
 		return Token{}, fmt.Errorf("opencryptoki: %w", err)
 	}
 	return t, nil
+}
+
+// exclusive takes the machine's openCryptoki for this process: packages are
+// tested at the same time.
+func exclusive() (*os.File, error) {
+	f, err := os.OpenFile(lock, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // restart stops the daemon, makes our token anew and starts the daemon.
