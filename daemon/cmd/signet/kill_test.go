@@ -135,7 +135,9 @@ func (tr *trial) end(signal syscall.Signal) {
 	}
 	_ = tr.cmd.Process.Signal(signal)
 	_ = tr.cmd.Wait()
-	_ = tr.client.Close()
+	if tr.client != nil { // it never answered
+		_ = tr.client.Close()
+	}
 }
 
 func (tr *trial) issue(ctx context.Context) (client.Token, error) { return tr.issueFor(ctx, "demo") }
