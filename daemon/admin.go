@@ -22,7 +22,7 @@ import (
 func (d *Daemon) newAdmin() *server.Admin {
 	a := &server.Admin{
 		Pipeline: d.pipeline, Keys: specs(d.cfg), Keep: d.longest, Parts: d.parts, Backend: d.backendState, Plugins: d.plugins,
-		About: server.About{Version: d.opts.Version, Started: d.started, PricesAsOf: cost.AsOf},
+		About: server.About{Version: d.opts.Version, Started: d.started, PricesAsOf: cost.AsOf, Profiles: profileNames(d.cfg)},
 	}
 	for _, r := range d.cfg.Admins {
 		rule := server.AdminRule{Who: callerRule(r.Caller)}
@@ -119,11 +119,14 @@ func backendPart(name string, r signers.Report) *signetv1.Part {
 
 // newMetrics makes the metrics for the profiles there are.
 func newMetrics(cfg *config.Config, version string) *metrics.Metrics {
-	var names []string
+	return metrics.New(version, profileNames(cfg)...)
+}
+
+func profileNames(cfg *config.Config) (names []string) {
 	for _, p := range cfg.Profiles {
 		names = append(names, p.Name)
 	}
-	return metrics.New(version, names...)
+	return names
 }
 
 // measureParts shows the parts' health and the versions' states at each scrape.

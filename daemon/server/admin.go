@@ -36,7 +36,8 @@ type Admin struct {
 type About struct {
 	Version    string
 	Started    time.Time
-	PricesAsOf string // the month of the prices that orphans are shown with
+	Profiles   []string // their names
+	PricesAsOf string   // the month of the prices that orphans are shown with
 }
 
 // maxReason bounds the reason an operator gives, in bytes.

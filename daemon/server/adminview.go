@@ -46,7 +46,7 @@ func (a *Admin) Status(ctx context.Context, _ *signetv1.StatusRequest) (*signetv
 		return nil, err
 	}
 	return &signetv1.StatusReply{
-		Version: a.About.Version, Started: a.About.Started.Unix(), Parts: a.Parts(ctx),
+		Version: a.About.Version, Started: a.About.Started.Unix(), Parts: a.Parts(ctx), Profiles: a.About.Profiles,
 	}, nil
 }
 

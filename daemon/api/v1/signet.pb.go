@@ -2988,10 +2988,12 @@ func (*StatusRequest) Descriptor() ([]byte, []int) {
 }
 
 type StatusReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	Started       int64                  `protobuf:"varint,2,opt,name=started,proto3" json:"started,omitempty"`
-	Parts         []*Part                `protobuf:"bytes,3,rep,name=parts,proto3" json:"parts,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	Started int64                  `protobuf:"varint,2,opt,name=started,proto3" json:"started,omitempty"`
+	Parts   []*Part                `protobuf:"bytes,3,rep,name=parts,proto3" json:"parts,omitempty"`
+	// The names of the profiles, in the order of the configuration.
+	Profiles      []string `protobuf:"bytes,4,rep,name=profiles,proto3" json:"profiles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3043,6 +3045,13 @@ func (x *StatusReply) GetStarted() int64 {
 func (x *StatusReply) GetParts() []*Part {
 	if x != nil {
 		return x.Parts
+	}
+	return nil
+}
+
+func (x *StatusReply) GetProfiles() []string {
+	if x != nil {
+		return x.Profiles
 	}
 	return nil
 }
@@ -3351,11 +3360,12 @@ const file_signet_proto_rawDesc = "" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\bR\x04held\x12\x16\n" +
 	"\x06detail\x18\x03 \x01(\tR\x06detail\"\x0f\n" +
-	"\rStatusRequest\"h\n" +
+	"\rStatusRequest\"\x84\x01\n" +
 	"\vStatusReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\astarted\x18\x02 \x01(\x03R\astarted\x12%\n" +
-	"\x05parts\x18\x03 \x03(\v2\x0f.signet.v1.PartR\x05parts\"`\n" +
+	"\x05parts\x18\x03 \x03(\v2\x0f.signet.v1.PartR\x05parts\x12\x1a\n" +
+	"\bprofiles\x18\x04 \x03(\tR\bprofiles\"`\n" +
 	"\x04Part\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +

@@ -91,5 +91,6 @@ Start with: signet demo`,
 		newIssuer(), newLaunch(), newLauncher(), newBackend(),
 	)
 	strict(root)
+	complete(root)
 	return root
 }

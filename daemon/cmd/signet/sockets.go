@@ -21,6 +21,9 @@ import (
 // SIGNET_CONFIG says otherwise.
 const defaultConfig = "/etc/signet/signet.yaml"
 
+// defaultRuntimeDir is where the sockets are if nothing says otherwise.
+const defaultRuntimeDir = "/run/signet"
+
 // configFlag adds --config to a command.
 func configFlag(c *cobra.Command) *string {
 	path := defaultConfig
@@ -48,7 +51,7 @@ func socket(runtimeDir, name string) (string, error) {
 		dir = cfg.RuntimeDir
 	}
 	if dir == "" {
-		dir = "/run/signet"
+		dir = defaultRuntimeDir
 	}
 	path := filepath.Join(dir, name)
 	if err := appears(path); err != nil {
