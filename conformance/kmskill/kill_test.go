@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -115,14 +116,11 @@ func (tr *trial) run(do string, request, save int, check func() error) (requests
 	cmd.Stderr = &said
 	in, _ := cmd.StdinPipe()
 	out, _ := cmd.StdoutPipe()
-	died := make(chan struct{})
-	var mu sync.Mutex
+	died, started := make(chan struct{}), make(chan struct{})
+	var asked atomic.Int64
 	tr.cloud.hook(func(string, bool) {
-		mu.Lock()
-		n := requests
-		requests++
-		mu.Unlock()
-		if n == request {
+		<-started
+		if int(asked.Add(1)) == request+1 {
 			_ = cmd.Process.Kill()
 			<-died // it never sees an answer
 		}
@@ -131,22 +129,21 @@ func (tr *trial) run(do string, request, save int, check func() error) (requests
 	if err := cmd.Start(); err != nil {
 		return 0, 0, err
 	}
+	close(started)
 	line, _ := bufio.NewReader(out).ReadString('\n')
 	if line == "" { // it was killed, or failed
 		err := cmd.Wait()
 		close(died)
 		var exit *exec.ExitError
 		if errors.As(err, &exit) && exit.ExitCode() == -1 && request+save > -2 {
-			return requests, 0, nil
+			return 0, 0, nil
 		}
-		return requests, 0, fmt.Errorf("%w: %s", err, said.String())
+		return 0, 0, fmt.Errorf("%w: %s", err, said.String())
 	}
 	if saves, err = strconv.Atoi(strings.TrimSpace(line)); err != nil {
 		return 0, 0, err
 	}
-	mu.Lock()
-	requests0 := requests
-	mu.Unlock()
+	requests = int(asked.Load())
 	err = eventually(check)
 	_ = in.Close()
 	_, _ = io.Copy(io.Discard, out)
@@ -155,7 +152,7 @@ func (tr *trial) run(do string, request, save int, check func() error) (requests
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, said.String())
 	}
-	return requests0, saves, err
+	return requests, saves, err
 }
 
 // eventually is what check says in the end.
