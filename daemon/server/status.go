@@ -54,6 +54,7 @@ var rows = []row{
 	{is: ErrInactive, code: codes.FailedPrecondition, say: "the token is not active\nhint: ask its bearer for a fresh one; a redeemed, ended or foreign token does not become active"},
 	{is: tokens.ErrSpent, code: codes.FailedPrecondition, say: "the token was used before\nhint: whoever showed it may have stolen it: ask its bearer for a fresh one", loud: true},
 	{is: tokens.ErrFull, code: codes.ResourceExhausted, say: "as many tokens are live as the daemon remembers\nhint: operators: see tokens.most", loud: true},
+	{is: tokens.ErrNoSerial, code: codes.Unavailable, say: "no serial number can be had, so nothing is certified\nhint: retry with back-off; operators: free disk space or see the daemon's log", loud: true},
 	{is: errBadRequest, code: codes.InvalidArgument},
 	{is: host.ErrDown, code: codes.Unavailable, say: "the issuer process is down\nhint: retry with back-off"},
 	{is: ErrNoFormat, code: codes.Unavailable, say: "no issuer serves this profile's format\nhint: operators: `signet status` says which issuers run", loud: true},

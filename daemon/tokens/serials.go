@@ -22,6 +22,8 @@ var (
 	ErrClosed = errors.New("serials are closed")
 	// ErrDamaged says that the record is not what was written.
 	ErrDamaged = errors.New("record is damaged")
+	// ErrNoSerial says that no number can be had now; the cause is with it.
+	ErrNoSerial = errors.New("no serial number could be reserved")
 	// ErrExhausted says that every number was given out.
 	ErrExhausted = errors.New("no serial number is left")
 )
@@ -137,17 +139,17 @@ func record(next uint64) string {
 	return fmt.Sprintf(recordForm, next, crc32.ChecksumIEEE(fmt.Append(nil, next)))
 }
 
-// Next returns a number that no call has returned before. When it returns an
-// error no number was used up, and the next call tries again.
+// Next returns a number that no call has returned before, or ErrNoSerial with
+// its cause: then no number was used up, and the next call tries again.
 func (s *Serials) Next() (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dir == nil {
-		return 0, ErrClosed
+		return 0, fmt.Errorf("%w: %w", ErrNoSerial, ErrClosed)
 	}
 	if s.next == s.end {
 		if err := s.reserve(); err != nil {
-			return 0, fmt.Errorf("serials: %w", err)
+			return 0, fmt.Errorf("%w: %w", ErrNoSerial, err)
 		}
 	}
 	n := s.next
