@@ -111,12 +111,28 @@ func (v Vector) read() (g plugins.Grant, k plugins.VerifyingKey, d plugins.Draft
 	return v.Is.Grant(), k, d, nil
 }
 
-// ExampleGrant is a grant that most formats carry.
+// ExampleGrant is a grant that the format of this name carries, or most do.
 func ExampleGrant(format string) plugins.Grant {
 	at := time.Unix(1767323045, 0).UTC()
+	kind := "application/at+" + format
+	switch format {
+	case "jwt":
+		kind = "example+jwt" // at+jwt and JWT have rules of their own (RFC 9068, SPIFFE)
+	case "ssh":
+		return exampleCertificate(at)
+	}
 	return plugins.Grant{ //nolint:gosec // no credential: a token's id
-		Type: "application/at+" + format, Issuer: "https://signet.example", TokenID: "pWcUhzO_rrgPmzPRF4hK5A", Subject: "ci/42",
+		Type: kind, Issuer: "https://signet.example", TokenID: "pWcUhzO_rrgPmzPRF4hK5A", Subject: "ci/42",
 		Audience: []string{"https://api.example"}, Scope: []string{"read", "write"},
 		IssuedAt: at, NotBefore: at, Expires: at.Add(5 * time.Minute),
+	}
+}
+
+// exampleCertificate has what every SSH certificate has, and no more.
+func exampleCertificate(at time.Time) plugins.Grant {
+	return plugins.Grant{ //nolint:gosec // no credential: a nonce and a public key
+		Type: "user", TokenID: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE", Subject: "ci/42", Serial: 42,
+		Principals: []string{"deploy"}, IssuedAt: at, NotBefore: at, Expires: at.Add(5 * time.Minute),
+		Holder: plugins.Holder{Kind: "sshkey", Value: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH"},
 	}
 }
