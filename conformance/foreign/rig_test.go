@@ -134,17 +134,21 @@ func (r *rig) configure(plugins ...plugin) {
 	}
 	c.WriteString("profiles:\n")
 	for _, p := range append([]plugin{{format: "jwt"}}, plugins...) {
+		kind := "application/at+cwt"
+		if p.format == "jwt" {
+			kind = "example+jwt"
+		}
 		fmt.Fprintf(&c, `  - name: %[1]s
     key: %[1]s
     issuer: https://signet.example
-    type: application/at+cwt
+    type: %[3]s
     callers: [{uid: %[2]d}]
     audiences: [https://api.example, https://two.example]
     scopes: [read, write]
     subjects: ["ci/*"]
     max_ttl: 15m
     claims: {allowed: [team]}
-`, p.format, os.Getuid())
+`, p.format, os.Getuid(), kind)
 	}
 	c.WriteString("plugins:\n")
 	for _, p := range plugins {
