@@ -87,6 +87,7 @@ var mayImport = map[string][]string{
 	"conformance/verifiers":    {},
 	"conformance/report":       {"conformance"},
 
+	"conformance/foreign":             {},
 	"conformance/foreign/cmd/hostile": {"examples/issuer-cwt", "plugins", "plugins/api/v1", "plugins/wire"},
 
 	"conformance/signertest": {"conformance", "signers"},

@@ -1,5 +1,3 @@
-// Package foreign has plug-ins that are not signet's run in a real daemon: honest
-// ones in two languages, and one that was taken over.
 package foreign
 
 import (
