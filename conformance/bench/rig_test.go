@@ -108,6 +108,9 @@ keys:
 {{- range .Keys}}
   - {name: {{.}}, backend: {{$.BackendOf .}}, algorithm: ecdsa-p256-sha256, format: jwt}
 {{- end}}
+{{- range .Foreign}}
+  - {name: {{.}}, backend: main, algorithm: ecdsa-p256-sha256, format: {{.}}}
+{{- end}}
 profiles:
 {{- range .Keys}}
   - name: {{.}}
@@ -121,6 +124,23 @@ profiles:
     max_ttl: 15m
     claims: {allowed: [team], fixed: {client_id: bench}}
 {{- end}}
+{{- range .Foreign}}
+  - name: {{.}}
+    key: {{.}}
+    issuer: https://signet.example
+    type: application/at+cwt
+    callers: [{uid: {{$.UID}}}]
+    audiences: [https://api.example]
+    subjects: ["ci/*"]
+    max_ttl: 15m
+{{- end}}
+{{- if .Foreign}}
+plugins:
+{{- range .Foreign}}
+  - {name: {{.}}, path: {{$.Hostile}}, sha256: {{$.HostileSum}}, args: [{{$.Mode}}, {{.}}], plain_grpc: true}
+{{- end}}
+issuers: {accept_missing: [uid, cgroup]}
+{{- end}}
 admins:
   - {uid: {{.UID}}, rights: [view, rotate]}
 ledger: {unsafe_no_sync: {{.NoSync}}}
@@ -132,6 +152,9 @@ type setup struct {
 	NoSync   bool
 	Backends map[string]string           // name: the rest of its configuration
 	Made     map[string]*ecdsa.PublicKey // more keys of main, which are in the token
+
+	Foreign                   []string // formats of hostile plug-ins
+	Mode, Hostile, HostileSum string   // what they do, and their program
 
 	Dir string
 	UID int
@@ -219,7 +242,7 @@ func newRig(b *testing.B, s setup) *rig {
 		r.record(b, s.Made)
 	}
 	r.start(b)
-	for name := range s.Backends {
+	for _, name := range append(slices.Collect(maps.Keys(s.Backends)), s.Foreign...) {
 		r.makeKey(b, name)
 	}
 	return r
