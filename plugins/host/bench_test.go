@@ -29,6 +29,37 @@ func BenchmarkPrepare(b *testing.B) {
 	}
 }
 
+// BenchmarkInspect reports the same for one reading back, which is a unary call:
+// simpler to serve in another language, at five times what a batch costs.
+func BenchmarkInspect(b *testing.B) {
+	for _, callers := range []int{1, 8, 64} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			i, err := LaunchInspector(context.Background(), testSpec(b, "mirror"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { i.Close() })
+			ours, theirs := cpu(), cpuOf(b, i.p.PID())
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for c := range callers {
+				wg.Go(func() {
+					for range (b.N + callers - 1 - c) / callers {
+						if _, err := inspect(i, "alice by k1"); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.StopTimer()
+			b.ReportMetric(float64(cpu()-ours)/1e3/float64(b.N), "host-µs/op")
+			b.ReportMetric(float64(cpuOf(b, i.p.PID())-theirs)/1e3/float64(b.N), "issuer-µs/op")
+		})
+	}
+}
+
 func prepareMany(b *testing.B, p *Process, n int) {
 	for range n {
 		if _, err := p.Prepare(context.Background(), grant("alice"), testKey); err != nil {
