@@ -62,7 +62,7 @@ func (l *line) dial(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &watchedConn{Conn: conn, line: l}
+	c := &watchedConn{Conn: conn, line: l, heard: l.now()}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.conns == nil {
@@ -72,33 +72,24 @@ func (l *line) dial(ctx context.Context, address string) (net.Conn, error) {
 	return c, nil
 }
 
-// cut closes the connections on which something was sent, and nothing came since
-// for as long as a request waits.
+// cut closes the connections on which nothing came for about as long as a request
+// waits. One without a request goes too, and is made again when it is needed.
 func (l *line) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for c := range l.conns {
-		if !c.asked.IsZero() && l.now().Sub(c.asked) >= silence-silence/10 {
+		if l.now().Sub(c.heard) >= silence-silence/10 {
 			_ = c.Conn.Close() // whoever uses it is told by that
 		}
 	}
 }
 
-// A watchedConn knows since when it waits for an answer.
+// A watchedConn knows when something last came on it. What was sent says nothing:
+// HTTP/2 answers a request with frames of its own before it goes silent.
 type watchedConn struct {
 	net.Conn
 	line  *line
-	asked time.Time // the first write after the last read, zero if there is none; guarded by line.mu
-}
-
-// Write implements net.Conn.
-func (c *watchedConn) Write(b []byte) (int, error) {
-	c.line.mu.Lock()
-	if c.asked.IsZero() {
-		c.asked = c.line.now()
-	}
-	c.line.mu.Unlock()
-	return c.Conn.Write(b)
+	heard time.Time // guarded by line.mu
 }
 
 // Read implements net.Conn.
@@ -106,7 +97,7 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.line.mu.Lock()
-		c.asked = time.Time{}
+		c.heard = c.line.now()
 		c.line.mu.Unlock()
 	}
 	return n, err
