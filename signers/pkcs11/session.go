@@ -69,6 +69,8 @@ type pool struct {
 	backend *Backend
 	limit   int // of the line
 
+	slow atomic.Bool // the token takes its time: one signature a crossing
+
 	mu       sync.Mutex
 	idle     []*session
 	all      []*session
@@ -154,9 +156,13 @@ func (p *pool) workOff(s *session) {
 func (p *pool) take(s *session) []*request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// A fair share: with many sessions and a slow token, a long batch
-	// would leave other sessions without work.
+	// A fair share: with many sessions, a long batch would leave others
+	// without work. With a slow token a crossing costs nothing beside the
+	// signature, and answers that come in bunches leave gaps behind them.
 	n := min(len(p.line), max(1, min(batchMost, len(p.line)/p.size)))
+	if p.slow.Load() {
+		n = min(n, 1)
+	}
 	if n == 0 {
 		p.idle = append(p.idle, s)
 		p.busy.Done()

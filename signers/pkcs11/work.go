@@ -67,9 +67,15 @@ func (b *Backend) round(s *session, batch []*request) []*request {
 		return again
 	}
 	s.expect(b.cfg.HangAfter)
+	begun := monotonic()
 	b.module.sign(s.handle, s.batch, len(live))
+	b.pool.slow.Store(time.Duration(monotonic()-begun) > slowSignature*time.Duration(len(live)))
 	return append(again, b.collect(s, live)...)
 }
+
+// slowSignature is what a signature takes where a crossing, of some
+// microseconds, is not worth sharing.
+const slowSignature = time.Millisecond
 
 // collect takes the results of a crossing.
 func (b *Backend) collect(s *session, live []*request) (again []*request) {
