@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -22,7 +21,7 @@ func (d *Daemon) openTokens(ctx context.Context) error {
 		Path: filepath.Join(d.cfg.StateDir, "tokens.db"), Now: now, Most: d.cfg.Tokens.Most,
 	})
 	if err != nil {
-		return fmt.Errorf("%w\nhint: a damaged tokens.db has to be restored: without it used tokens are good again", err)
+		return err
 	}
 	d.tokens = store
 	d.metrics.WatchTokens(store.Live)

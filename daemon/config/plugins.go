@@ -157,8 +157,8 @@ func (k checker) format(at string, p Plugin, seen map[string]bool) {
 	if p.Format == "" && p.Name == "" {
 		return // said of the name
 	}
-	if slices.Contains(Formats, p.Makes()) {
-		k.wrong(at, quote(p.Makes())+" is signet's own", "choose another name: keys of it are judged by its inspector")
+	if slices.Contains(Formats, p.Makes()) || p.Makes() == formatOpaque {
+		k.wrong(at, quote(p.Makes())+" is signet's own", "choose another name: its tokens are judged, or made, by the daemon itself")
 		return
 	}
 	k.unique(at, p.Makes(), seen)

@@ -74,11 +74,11 @@ func OpenStore(o StoreOptions) (*Store, error) {
 		return nil, fmt.Errorf("tokens: %q: %w", o.Path, err)
 	}
 	db, err := bbolt.Open(o.Path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, berrors.ErrTimeout) {
-		err = fmt.Errorf("%w\nhint: stop the daemon that has this state_dir, or give this one its own", ErrLocked)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("tokens: %q: %w", o.Path, err)
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, fmt.Errorf("tokens: %q: %w\nhint: stop the daemon that has this state_dir, or give this one its own", o.Path, ErrLocked)
+	case err != nil:
+		return nil, fmt.Errorf("tokens: %q: %w\nhint: restore the file from the newest backup: without it used tokens are good again", o.Path, err)
 	}
 	s := &Store{db: db, group: group{db: db}, now: o.Now, most: int64(o.Most)}
 	if err := db.Update(s.prepare); err != nil {

@@ -200,6 +200,16 @@ func TestThereAreLimits(t *testing.T) {
 	}
 }
 
+func TestADamagedStoreIsNotOpened(t *testing.T) {
+	path := file(t)
+	if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 64<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenStore(StoreOptions{Path: path, Now: time.Now}); err == nil || strings.Count(err.Error(), "hint: ") != 1 || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("got %v, want a refusal with its one remedy", err)
+	}
+}
+
 func TestWhatIsNoOpaqueTokenIsNotLookedUp(t *testing.T) {
 	good := opaque(t)
 	if !IsOpaque(good) {
