@@ -8,7 +8,8 @@ import (
 
 // AsOf is the month in which the prices were read: of AWS's page, which had no
 // date, and of Google's, whose prices are from 2025-03-17. In US dollars,
-// without free tiers and discounts, of the regions that cost least.
+// without free tiers and discounts, of the regions that cost least. What AWS
+// takes for a request was not confirmed on that page: check it before you budget.
 //
 //   - https://aws.amazon.com/kms/pricing/
 //   - https://cloud.google.com/kms/pricing
